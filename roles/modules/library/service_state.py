@@ -1,0 +1,159 @@
+#!/usr/bin/python
+"""Ansible module: systemd units that run with the files they have now."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: service_state
+short_description: Have systemd units enabled and running with the files they have now
+description:
+  - Enables and starts each unit, and restarts (or reloads) one whose files changed after it was last started or
+    reloaded. The comparison is made from the host's own state, so what an interrupted run left undone is done by
+    the next one. A handler would be lost with its run.
+  - Works in check mode, also where the unit isn't installed yet.
+options:
+  units:
+    description: The units, in the order in which they are to be started.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name: {description: Name of the unit with its suffix., type: str, required: true}
+      files: {description: Files and directories whose change asks for a restart., type: list, elements: path, default: []}
+      reload_files: {description: Files whose change asks for no more than a reload., type: list, elements: path, default: []}
+      state: {description: Whether the unit is to run., type: str, choices: [started, stopped], default: started}
+"""
+
+EXAMPLES = r"""
+- name: Run nginx with its configuration
+  service_state:
+    units:
+      - name: nginx.service
+        files: [/usr/sbin/nginx, /etc/systemd/system/nginx.service.d]
+        reload_files: [/etc/nginx/nginx.conf]
+"""
+
+RETURN = r"""
+actions:
+  description: What was done to which unit.
+  type: list
+  returned: always
+"""
+
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "StateChangeTimestampMonotonic")
+
+
+def changed_at(paths: list[str]) -> float:
+    """Return the latest change of content or metadata among the paths, in seconds since the epoch, 0.0 for none."""
+    latest = 0.0
+    for path in paths:
+        try:
+            # What a link points at counts as much as the link: plugins of a package are links to versioned files.
+            latest = max(latest, os.lstat(path).st_ctime, os.stat(path).st_ctime)
+        except FileNotFoundError:
+            continue
+        if os.path.isdir(path):
+            latest = max(latest, changed_at([os.path.join(path, name) for name in os.listdir(path)]))
+    return latest
+
+
+class Systemd:
+    """The few questions and orders that the module has for systemctl."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.actions: list[str] = []
+
+    def properties(self, unit: str) -> dict[str, str]:
+        """Return the unit's properties; LoadState is not-found for one that doesn't exist."""
+        shown = subprocess.run(
+            ["systemctl", "show", "--property=" + ",".join(PROPERTIES), "--", unit],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+        return {"LoadState": "not-found", **dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)}
+
+    def order(self, verb: str, unit: str | None = None) -> None:
+        """Run `systemctl VERB UNIT`; fail the task with the unit's last log lines when it doesn't succeed."""
+        self.actions.append(f"{verb} {unit}" if unit else verb)
+        if self.module.check_mode:
+            return
+        result = subprocess.run(
+            ["systemctl", verb, *([unit] if unit else [])], capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            log = subprocess.run(
+                ["journalctl", "--no-pager", "--lines=15", "--output=cat", "--unit", unit or "init.scope"],
+                capture_output=True,
+                text=True,
+                check=False,
+            ).stdout
+            self.module.fail_json(
+                msg=f"systemctl {verb} {unit or ''} failed: {result.stderr.strip()}\nThe last of its log:\n{log}",
+                actions=self.actions,
+            )
+
+    def bring(self, name: str, files: list[str], reload_files: list[str], state: str) -> None:
+        """Bring one unit into its state."""
+        found = self.properties(name)
+        if found["LoadState"] == "not-found":
+            if self.module.check_mode:
+                self.actions.append(f"start {name}")
+                return
+            self.module.fail_json(msg=f"There is no unit {name} on this host.", actions=self.actions)
+        if state == "stopped":
+            if found["ActiveState"] not in ("inactive", "failed"):
+                self.order("stop", name)
+            if found["UnitFileState"] == "enabled":
+                self.order("disable", name)
+            return
+        if found["UnitFileState"] == "disabled":
+            self.order("enable", name)
+        if found["ActiveState"] not in ("active", "reloading"):
+            # Not "start": a unit that waits between two automatic restarts takes its new files at once this way.
+            self.order("restart", name)
+            return
+        in_state_for = time.monotonic() - int(found["StateChangeTimestampMonotonic"]) / 1e6
+        in_state_since = time.time() - in_state_for
+        if changed_at(files) > in_state_since:
+            self.order("restart", name)
+        elif changed_at(reload_files) > in_state_since:
+            self.order("reload", name)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "units": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "files": {"type": "list", "elements": "path", "default": []},
+                    "reload_files": {"type": "list", "elements": "path", "default": []},
+                    "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+                },
+            }
+        },
+        supports_check_mode=True,
+    )
+    systemd = Systemd(module)
+    units = module.params["units"]
+    if any(systemd.properties(unit["name"]).get("NeedDaemonReload") == "yes" for unit in units):
+        systemd.order("daemon-reload")
+    for unit in units:
+        systemd.bring(unit["name"], unit["files"], unit["reload_files"], unit["state"])
+    module.exit_json(changed=bool(systemd.actions), actions=systemd.actions)
+
+
+if __name__ == "__main__":
+    main()

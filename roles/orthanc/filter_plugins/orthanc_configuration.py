@@ -1,0 +1,113 @@
+"""Filters on orthanc_instances: what can't be, and one Orthanc's whole configuration from its entry."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+from urllib.parse import quote
+
+Settings = dict[str, Any]
+
+DIRECTORY = "/etc/orthanc/instances"
+
+
+def merged(*layers: Settings) -> Settings:
+    """Return the layers laid over each other: dictionaries are merged, anything else of a later layer wins."""
+    result: Settings = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, dict) and isinstance(result.get(key), dict):
+                result[key] = merged(result[key], value)
+            else:
+                result[key] = copy.deepcopy(value)
+    return result
+
+
+def _index(instance: Settings) -> Settings:
+    database = instance.get("database")
+    if not database:
+        return {"PostgreSQL": {"EnableIndex": False}}
+    access: Settings = {
+        "Host": database["host"],
+        "Port": database.get("port") or 5432,
+        "Database": database["name"],
+        "Username": database["user"],
+        "Password": database["password"],
+    }
+    if database.get("ca"):
+        # EnableSsl knows no verification: only a URI says verify-full.
+        user, password, name = (quote(str(database[key]), safe="") for key in ("user", "password", "name"))
+        uri = f"postgresql://{user}:{password}@{access['Host']}:{access['Port']}/{name}"
+        authority = quote(f"{DIRECTORY}/{instance['name']}-database-ca.pem", safe="/")
+        access = {"ConnectionUri": f"{uri}?sslmode=verify-full&sslrootcert={authority}"}
+    return {"PostgreSQL": {"EnableIndex": True, **access}}
+
+
+def _access(instance: Settings) -> Settings:
+    users = instance.get("users") or {}
+    settings: Settings = {
+        "RemoteAccessAllowed": bool(instance.get("http_remote")),
+        # Unset, it would follow RemoteAccessAllowed.
+        "AuthenticationEnabled": bool(users),
+        "RegisteredUsers": users,
+        "SslEnabled": bool(instance.get("certificate")),
+    }
+    if instance.get("certificate"):
+        settings["SslCertificate"] = f"{DIRECTORY}/{instance['name']}.pem"
+    return settings
+
+
+def configuration(instance: Settings, site: Settings, given: Settings, plugins: list[str]) -> Settings:
+    """Return the configuration of one instance.
+
+    `site` are the role's own settings, `given` those of orthanc_settings; the instance's `settings` win over both.
+    """
+    storage = instance.get("storage") or f"/var/lib/orthanc/{instance['name']}"
+    own = {
+        "Name": instance["name"],
+        "DicomAet": instance["aet"],
+        "DicomPort": instance["dicom_port"],
+        "HttpPort": instance["http_port"],
+        "StorageDirectory": storage,
+        "IndexDirectory": storage,
+        "Plugins": plugins,
+    }
+    return merged(site, own, _access(instance), _index(instance), given, instance.get("settings") or {})
+
+
+def _repeated(values: list[Any]) -> list[str]:
+    return sorted({str(value) for value in values if values.count(value) > 1})
+
+
+def instance_problems(instances: list[Settings]) -> list[str]:
+    """Return why these instances couldn't run beside each other on one host, a sentence each; none when they can."""
+    problems = []
+    for key in ("name", "aet", "storage"):
+        twice = _repeated([instance[key] for instance in instances if instance.get(key)])
+        problems += [f"Two instances have the {key} {value}: give each its own." for value in twice]
+    ports = [int(instance[key]) for instance in instances for key in ("dicom_port", "http_port")]
+    problems += [f"Port {port} is given twice: set each dicom_port and http_port to its own." for port in _repeated(ports)]
+    problems += [f"{port} is no port: give a number from 1 to 65535." for port in ports if not 0 < port < 65536]
+    for instance in instances:
+        name, aet = str(instance["name"]), str(instance["aet"])
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
+            problems.append(f"name {name!r} must have 1 to 31 characters from a-z, 0-9 and '-'.")
+        if not re.fullmatch(r"[ -\[\]-~]{1,16}", aet) or not aet.strip():
+            problems.append(f"aet {aet!r} must have 1 to 16 printable ASCII characters and no backslash (PS3.5 6.2).")
+        if instance.get("http_remote") and not (instance.get("users") and instance.get("certificate")):
+            problems.append(
+                f"{name} has http_remote, and without users and certificate anyone on the network could read every study: "
+                "give it users, certificate and certificate_key."
+            )
+        if bool(instance.get("certificate")) != bool(instance.get("certificate_key")):
+            problems.append(f"{name} has only one of certificate and certificate_key: give both.")
+    return problems
+
+
+class FilterModule:
+    """The filters, as Ansible asks for them."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them by name."""
+        return {"orthanc_configuration": configuration, "orthanc_instance_problems": instance_problems}
