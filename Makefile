@@ -1,0 +1,67 @@
+# make lab     a DICOMweb site on a bare host that this machine boots, with a study in it
+# make test    lint, unit tests and Molecule
+# make bench   the speeds that docs/speed.md tells
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+LAB_SUITE ?= trixie
+bin := .venv/bin
+export ANSIBLE_FORCE_COLOR := $(if $(shell test -t 1 && echo tty),1,0)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# DCMTK's programs, by their path: pynetdicom puts others of the same names into the virtual environment.
+dcmtk := /usr/bin/storescu
+sudo := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help lab lab-down test lint unit molecule bench clean
+
+help: ## list what can be made
+	@sed -n 's/^# make/make/p' Makefile
+
+.venv/.installed: requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Install Python 3.11 or newer, or name one by PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$$($(PYTHON) --version) is too old: name a Python of 3.11 or newer by PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { $(sudo) apt-get update -q && $(sudo) apt-get install -q -y --no-install-recommends python3-venv; }
+	@echo "Installing the control node's tools into .venv"
+	$(PYTHON) -m venv .venv
+	$(bin)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+$(dcmtk):
+	$(sudo) apt-get update -q
+	$(sudo) apt-get install -q -y --no-install-recommends dcmtk openssl curl openssh-client
+
+lab: .venv/.installed $(dcmtk) ## build the site on a bare host of the lab and send a study to it
+	$(bin)/ansible-playbook playbooks/lab_up.yml -e lab_suite=$(LAB_SUITE)
+	$(bin)/ansible-playbook -i inventories/lab site.yml
+	$(bin)/ansible-playbook -i inventories/lab playbooks/verify.yml
+	$(bin)/ansible-playbook -i inventories/lab playbooks/lab_study.yml
+	@cat .cache/lab.txt
+
+lab-down: .venv/.installed ## remove the lab's host with all that is in it
+	$(bin)/ansible-playbook -i inventories/lab playbooks/lab_down.yml
+
+test: lint unit molecule ## everything that is checked
+
+lint: .venv/.installed
+	$(bin)/yamllint --strict .
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/ansible-lint
+
+unit: .venv/.installed
+	$(bin)/pytest roles files
+
+molecule: .venv/.installed $(dcmtk)
+	$(bin)/molecule test --scenario-name default
+	$(bin)/molecule test --scenario-name hospital
+
+bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
+	$(bin)/python molecule/bench/bench.py
+
+clean: ## remove what was installed into the checkout
+	rm -rf .venv .cache .ansible .mypy_cache .ruff_cache .pytest_cache
