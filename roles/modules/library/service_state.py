@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 
@@ -27,7 +28,12 @@ options:
       name: {description: Name of the unit with its suffix., type: str, required: true}
       files: {description: Files and directories whose change asks for a restart., type: list, elements: path, default: []}
       reload_files: {description: Files whose change asks for no more than a reload., type: list, elements: path, default: []}
-      state: {description: Whether the unit is to run., type: str, choices: [started, stopped], default: started}
+      ports: {description: TCP ports that it must answer at when it runs; waited for up to 60 s., type: list, elements: int, default: []}
+      state:
+        description: C(masked) is stopped, and can't be started by anything.
+        type: str
+        choices: [started, stopped, masked]
+        default: started
 """
 
 EXAMPLES = r"""
@@ -46,7 +52,15 @@ actions:
   returned: always
 """
 
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "StateChangeTimestampMonotonic")
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "StateChangeTimestampMonotonic",
+    "DropInPaths",
+)
+READY_SECONDS = 60
 
 
 def changed_at(paths: list[str]) -> float:
@@ -61,6 +75,26 @@ def changed_at(paths: list[str]) -> float:
         if os.path.isdir(path):
             latest = max(latest, changed_at([os.path.join(path, name) for name in os.listdir(path)]))
     return latest
+
+
+def unread_drop_ins(properties: dict[str, str], files: list[str]) -> list[str]:
+    """Return the drop-ins among the files that systemd has not read.
+
+    Of a drop-in whose directory is new, systemd says NeedDaemonReload=no until something else makes it reload.
+    """
+    drop_ins = [
+        os.path.join(path, name) for path in files if path.endswith(".d") and os.path.isdir(path) for name in os.listdir(path)
+    ]
+    return [path for path in drop_ins if path.endswith(".conf") and path not in properties.get("DropInPaths", "").split()]
+
+
+def answers(port: int) -> bool:
+    """Return whether something on this host takes TCP connections at the port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 class Systemd:
@@ -89,29 +123,43 @@ class Systemd:
             ["systemctl", verb, *([unit] if unit else [])], capture_output=True, text=True, check=False
         )
         if result.returncode:
-            log = subprocess.run(
-                ["journalctl", "--no-pager", "--lines=15", "--output=cat", "--unit", unit or "init.scope"],
-                capture_output=True,
-                text=True,
-                check=False,
-            ).stdout
-            self.module.fail_json(
-                msg=f"systemctl {verb} {unit or ''} failed: {result.stderr.strip()}\nThe last of its log:\n{log}",
-                actions=self.actions,
-            )
+            self.fail(f"systemctl {verb} {unit or ''} failed: {result.stderr.strip()}", unit or "init.scope")
+
+    def fail(self, message: str, unit: str) -> None:
+        """Fail the task with the unit's last log lines."""
+        log = subprocess.run(
+            ["journalctl", "--no-pager", "--lines=15", "--output=cat", "--unit", unit],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+        self.module.fail_json(msg=f"{message}\nThe last of its log:\n{log}", actions=self.actions)
+
+    def wait_for(self, name: str, ports: list[int]) -> None:
+        """Wait until the unit answers at its ports."""
+        if self.module.check_mode:
+            return
+        end = time.monotonic() + READY_SECONDS
+        for port in ports:
+            while not answers(port):
+                if time.monotonic() > end:
+                    self.fail(f"{name} doesn't answer at port {port} after {READY_SECONDS} s.", name)
+                time.sleep(0.1)
 
     def bring(self, name: str, files: list[str], reload_files: list[str], state: str) -> None:
         """Bring one unit into its state."""
         found = self.properties(name)
-        if found["LoadState"] == "not-found":
+        if found["LoadState"] == "not-found" and state == "started":
             if self.module.check_mode:
                 self.actions.append(f"start {name}")
                 return
             self.module.fail_json(msg=f"There is no unit {name} on this host.", actions=self.actions)
-        if state == "stopped":
+        if state != "started":
             if found["ActiveState"] not in ("inactive", "failed"):
                 self.order("stop", name)
-            if found["UnitFileState"] == "enabled":
+            if state == "masked" and found["LoadState"] != "masked":
+                self.order("mask", name)
+            if state == "stopped" and found["UnitFileState"] == "enabled":
                 self.order("disable", name)
             return
         if found["UnitFileState"] == "disabled":
@@ -140,7 +188,8 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "files": {"type": "list", "elements": "path", "default": []},
                     "reload_files": {"type": "list", "elements": "path", "default": []},
-                    "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+                    "ports": {"type": "list", "elements": "int", "default": []},
+                    "state": {"type": "str", "choices": ["started", "stopped", "masked"], "default": "started"},
                 },
             }
         },
@@ -148,10 +197,16 @@ def main() -> None:
     )
     systemd = Systemd(module)
     units = module.params["units"]
-    if any(systemd.properties(unit["name"]).get("NeedDaemonReload") == "yes" for unit in units):
-        systemd.order("daemon-reload")
+    for unit in units:
+        properties = systemd.properties(unit["name"])
+        if properties.get("NeedDaemonReload") == "yes" or unread_drop_ins(properties, unit["files"]):
+            systemd.order("daemon-reload")
+            break
     for unit in units:
         systemd.bring(unit["name"], unit["files"], unit["reload_files"], unit["state"])
+    for unit in units:
+        if unit["state"] == "started":
+            systemd.wait_for(unit["name"], unit["ports"])
     module.exit_json(changed=bool(systemd.actions), actions=systemd.actions)
 
 

@@ -1,18 +1,23 @@
 #!/usr/bin/python
-"""Ansible module: what a host has to offer, read and never changed."""
+"""Ansible module: what the roles ask of a host, read in one task and never changed."""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
-module: preflight_probe
-short_description: Read a host's listening ports, free disk space and reachable peers
+module: host_facts
+short_description: Gather what the roles ask of a host
+description:
+  - The release, size, packages, database clusters and listening ports, and on request free disk space and
+    reachable peers. M(ansible.builtin.setup) and a task for each of the others would take seconds of every run.
+  - Facts that M(ansible.builtin.setup) has too bear its names.
 options:
   paths:
     description: Paths whose file systems' free space is asked; one that doesn't exist yet counts as its nearest parent.
@@ -27,18 +32,53 @@ options:
 """
 
 RETURN = r"""
-listeners:
-  description: The systemd unit (or the program) that listens on each TCP port, by port as a string.
-  type: dict
-free_mb:
-  description: Free space in MB for each path.
-  type: dict
-unreachable:
-  description: Why a peer can't be reached, by "host:port".
+ansible_facts:
+  description: >-
+    distribution, distribution_version, distribution_major_version, distribution_release, memtotal_mb, processor_vcpus; packages
+    (version by name), postgresql_clusters (major versions), listeners (the systemd unit or the program, by port as a string),
+    free_mb (by path), unreachable (the reason, by "host:port").
   type: dict
 """
 
 LISTEN = "0A"
+DISTRIBUTIONS = {"debian": "Debian", "ubuntu": "Ubuntu", "rhel": "RedHat", "rocky": "Rocky", "almalinux": "AlmaLinux"}
+
+
+def release() -> dict[str, str]:
+    """Return the distribution's name and version, from os-release(5)."""
+    fields = {}
+    for line in Path("/etc/os-release").read_text().splitlines():
+        name, found, value = line.partition("=")
+        if found:
+            fields[name] = value.strip().strip("\"'")
+    version = fields.get("VERSION_ID", "testing")
+    return {
+        "distribution": DISTRIBUTIONS.get(fields["ID"], fields["ID"]),
+        "distribution_version": version,
+        "distribution_major_version": version.split(".")[0],
+        "distribution_release": fields.get("VERSION_CODENAME", ""),
+    }
+
+
+def packages() -> dict[str, str]:
+    """Return the version of every installed package by its name, as dpkg knows them."""
+    form = "--showformat=${Package}\t${Version}\t${db:Status-Status}\n"
+    try:
+        shown = subprocess.run(["dpkg-query", "--show", form], capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        return {}
+    lines = (line.split("\t") for line in shown.splitlines())
+    return {name: version for name, version, status in lines if status == "installed"}
+
+
+def memory_mb() -> int:
+    """Return the host's RAM in MB, as the kernel counts it."""
+    return int(re.findall(r"MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text())[0]) // 1024
+
+
+def clusters() -> list[str]:
+    """Return the major versions of the PostgreSQL clusters whose data is here."""
+    return sorted(path.parent.name for path in Path("/var/lib/postgresql").glob("*/main"))
 
 
 def listening_inodes() -> dict[str, int]:
@@ -106,12 +146,17 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(
-        changed=False,
-        listeners=listeners(),
-        free_mb={path: free_mb(path) for path in module.params["paths"]},
-        unreachable=unreachable(module.params["connect"]),
-    )
+    facts = {
+        **release(),
+        "memtotal_mb": memory_mb(),
+        "processor_vcpus": len(os.sched_getaffinity(0)),
+        "packages": packages(),
+        "postgresql_clusters": clusters(),
+        "listeners": listeners(),
+        "free_mb": {path: free_mb(path) for path in module.params["paths"]},
+        "unreachable": unreachable(module.params["connect"]),
+    }
+    module.exit_json(changed=False, ansible_facts=facts)
 
 
 if __name__ == "__main__":

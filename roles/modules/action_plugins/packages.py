@@ -1,0 +1,66 @@
+"""Ansible action: have packages of the distribution, with one look at what is there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+DOCUMENTATION = r"""
+module: packages
+short_description: Have packages of the distribution
+description:
+  - Without those that they only recommend. Services that they bring are not started, the role that wants one configures it first.
+  - What is installed is known from M(host_facts), so nothing is asked of the host when nothing is missing; in check mode what
+    is missing is said, also on a host without python3-apt.
+options:
+  names:
+    description: Packages to have.
+    type: list
+    elements: str
+    required: true
+  unless:
+    description: Packages that are left out where one of the named others is installed.
+    type: dict
+    default: {}
+  state:
+    description: C(latest) upgrades what is installed in an older version than the repositories have.
+    type: str
+    choices: [present, latest]
+    default: present
+"""
+
+
+class ActionModule(ActionBase):
+    """Compare what is asked with the facts, and call the package manager for the rest."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return what was installed as `installed`, and the facts anew."""
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        installed = task_vars["ansible_facts"]["packages"]
+        unless = self._task.args.get("unless") or {}
+        state = self._task.args.get("state") or "present"
+        wanted = [
+            name for name in self._task.args["names"] if not any(other in installed for other in unless.get(name, []))
+        ]
+        missing = [name for name in wanted if name not in installed]
+        result: dict[str, Any] = {"changed": bool(missing), "installed": missing}
+        if self._task.check_mode or not (missing or state == "latest"):
+            return result
+        # Ubuntu's needrestart would ask which services to restart.
+        self._task.environment = [*(self._task.environment or []), {"NEEDRESTART_MODE": "a"}]
+        arguments = {
+            "name": missing if state == "present" else wanted,
+            "state": state,
+            "install_recommends": False,
+            "update_cache": True,
+            "cache_valid_time": 3600,
+            "policy_rc_d": 101,
+            "lock_timeout": 300,
+        }
+        result.update(self._execute_module(module_name="ansible.builtin.apt", module_args=arguments, task_vars=task_vars))
+        if not result.get("failed") and result.get("changed"):
+            facts = self._execute_module(module_name="host_facts", module_args={}, task_vars=task_vars)["ansible_facts"]
+            result["ansible_facts"] = {name: facts[name] for name in ("packages", "postgresql_clusters")}
+        return result
