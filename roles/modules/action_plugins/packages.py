@@ -41,9 +41,7 @@ class ActionModule(ActionBase):
         installed = task_vars["ansible_facts"]["packages"]
         unless = self._task.args.get("unless") or {}
         state = self._task.args.get("state") or "present"
-        wanted = [
-            name for name in self._task.args["names"] if not any(other in installed for other in unless.get(name, []))
-        ]
+        wanted = [name for name in self._task.args["names"] if not any(other in installed for other in unless.get(name, []))]
         missing = [name for name in wanted if name not in installed]
         result: dict[str, Any] = {"changed": bool(missing), "installed": missing}
         if self._task.check_mode or not (missing or state == "latest"):

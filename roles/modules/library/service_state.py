@@ -28,7 +28,7 @@ options:
       name: {description: Name of the unit with its suffix., type: str, required: true}
       files: {description: Files and directories whose change asks for a restart., type: list, elements: path, default: []}
       reload_files: {description: Files whose change asks for no more than a reload., type: list, elements: path, default: []}
-      ports: {description: TCP ports that it must answer at when it runs; waited for up to 60 s., type: list, elements: int, default: []}
+      ports: {description: TCP ports that it must answer at within 60 s., type: list, elements: int, default: []}
       state:
         description: C(masked) is stopped, and can't be started by anything.
         type: str
@@ -83,7 +83,10 @@ def unread_drop_ins(properties: dict[str, str], files: list[str]) -> list[str]:
     Of a drop-in whose directory is new, systemd says NeedDaemonReload=no until something else makes it reload.
     """
     drop_ins = [
-        os.path.join(path, name) for path in files if path.endswith(".d") and os.path.isdir(path) for name in os.listdir(path)
+        os.path.join(path, name)
+        for path in files
+        if path.endswith(".service.d") and os.path.isdir(path)
+        for name in os.listdir(path)
     ]
     return [path for path in drop_ins if path.endswith(".conf") and path not in properties.get("DropInPaths", "").split()]
 
@@ -119,9 +122,7 @@ class Systemd:
         self.actions.append(f"{verb} {unit}" if unit else verb)
         if self.module.check_mode:
             return
-        result = subprocess.run(
-            ["systemctl", verb, *([unit] if unit else [])], capture_output=True, text=True, check=False
-        )
+        result = subprocess.run(["systemctl", verb, *([unit] if unit else [])], capture_output=True, text=True, check=False)
         if result.returncode:
             self.fail(f"systemctl {verb} {unit or ''} failed: {result.stderr.strip()}", unit or "init.scope")
 

@@ -57,7 +57,9 @@ def unread_options(settings: Settings, catalogue: Catalogue, versions: dict[str,
         since, until = known["since"].get(option), known["until"].get(option)
         program = "Orthanc" if section == "Orthanc" else f"the {section} plugin"
         if since and version and _version(version) < _version(since):
-            lines.append(f"{_spoken(section, option)} is read by {program} from {since} on; installed is {version}, which ignores it")
+            lines.append(
+                f"{_spoken(section, option)} is read by {program} from {since} on; installed is {version}, which ignores it"
+            )
         if until and (not version or _version(version) > _version(until)):
             lines.append(
                 f"{_spoken(section, option)} was read by {program} up to {until}; "

@@ -1,0 +1,51 @@
+"""What a check of a site is told: where it is, who may enter, and which studies it may store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One site. Ports are TCP; `http` is on, redirect or off; `access` is none, basic or client_certificate."""
+
+    host: str
+    https_port: int
+    http_port: int
+    http: str
+    access: str
+    dicom_host: str
+    dicom_port: int
+    aet: str
+    dimse_study: str
+    web_study: str
+    user: str = ""
+    password: str = ""
+    client_certificate: str = ""
+    client_key: str = ""
+    verify_aet: str = "VERIFY"
+    warning_days: int = 30
+
+    @classmethod
+    def read(cls, given: dict[str, Any]) -> Settings:
+        """Return the settings; raise ValueError that names a key which is missing, unknown or of the wrong type."""
+        known = {field.name: field for field in fields(cls)}
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(f"unknown settings: {', '.join(unknown)}")
+        values = {}
+        for name, value in given.items():
+            kind = int if known[name].type == "int" else str
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}")
+            values[name] = value
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(str(error).replace("Settings.__init__() ", "")) from None
+
+    def url(self, path: str, scheme: str = "https") -> str:
+        """Return the address of a path of the site."""
+        port = self.https_port if scheme == "https" else self.http_port
+        return f"{scheme}://{self.host}:{port}{path}"

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Stops the units and removes what the roles brought: packages with their data, files, users' data. What stays is said.
+# Usage: reset_host.sh UNIT... -- PATH...
+set -eu
+units=
+while [ "$1" != -- ]; do
+    units="$units $1"
+    shift
+done
+shift
+for unit in $units; do
+    systemctl disable --now "$unit" 2>/dev/null || true
+done
+systemctl unmask orthanc.service 2>/dev/null || true
+# Only what is installed: purging asks for nothing else.
+installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' 'postgresql*' 'orthanc*' 'nginx*' 'libnginx-mod*' \
+    2>/dev/null | sed -n 's/ installed$//p; s/ config-files$//p')
+if [ -n "$installed" ]; then
+    echo postgresql-common postgresql-common/purge-data boolean true | debconf-set-selections 2>/dev/null || true
+    # shellcheck disable=SC2086 # one word a package
+    DEBIAN_FRONTEND=noninteractive apt-get purge --yes --quiet --quiet $installed >/dev/null
+fi
+rm -rf /etc/orthanc /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgresql /var/lib/nginx \
+    /etc/systemd/system/orthanc@.service /etc/systemd/system/nginx.service.d /etc/systemd/system/postgresql@.service.d \
+    /etc/dicomweb-firewall.nft /etc/systemd/system/dicomweb-firewall.service \
+    /usr/local/sbin/dicomweb-quickack /etc/systemd/system/dicomweb-quickack.service "$@"
+systemctl daemon-reload
+echo "removed:$units"
