@@ -1,0 +1,16 @@
+"""Fixtures of all scenarios."""
+
+from __future__ import annotations
+
+import pytest
+from hosts import HOSTS, Host
+
+
+@pytest.fixture(params=HOSTS, ids=lambda host: host.name, scope="session")
+def host(request: pytest.FixtureRequest) -> Host:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def by_name() -> dict[str, Host]:
+    return {host.name: host for host in HOSTS}

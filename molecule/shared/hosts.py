@@ -1,0 +1,66 @@
+"""The hosts of a scenario's inventory, reached as a user, a modality and an administrator would; and plays against them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import testinfra
+import yaml
+from dimse import Archive
+from web import Web
+
+LAB = Path("/var/lib/dicomweb-lab")
+PROJECT = Path(__file__).parents[2]
+SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of the scenario."""
+
+    name: str
+    address: str
+
+    @property
+    def web(self) -> Web:
+        return Web(f"https://{self.address}:9443")
+
+    @property
+    def archive(self) -> Archive:
+        return Archive(self.address)
+
+    @property
+    def shell(self) -> Any:
+        """The host as testinfra has it, by SSH."""
+        return testinfra.get_host(
+            f"ssh://root@{self.address}",
+            ssh_identity_file=str(LAB / "id_ed25519"),
+            ssh_extra_args=f"-o UserKnownHostsFile={LAB}/known_hosts",
+        )
+
+    def run(self, command: str) -> str:
+        """Run a command on the host and return what it printed; fail the test when it fails."""
+        return str(self.shell.check_output(command))
+
+
+def play(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    """Run ansible-playbook on the scenario's inventory, from the root of the project."""
+    return subprocess.run(
+        ["ansible-playbook", f"--inventory={SCENARIO}/inventory", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+HOSTS = [
+    Host(name, settings["ansible_host"])
+    for name, settings in yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text())["all"]["hosts"].items()
+]
