@@ -51,6 +51,18 @@ class Archive:
         with self.association([(dataset.SOPClassUID, [syntax])]) as association:
             return int(association.send_c_store(dataset).Status)
 
+    def tried(self, dataset: Dataset) -> int | None:
+        """Return the status of a C-STORE, None where the association is refused or aborted: either way the sender keeps it."""
+        entity = AE(ae_title=self.calling)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+        entity.add_requested_context(dataset.SOPClassUID, str(dataset.file_meta.TransferSyntaxUID))
+        association = entity.associate(self.address, self.port, ae_title=self.aet)
+        if not association.is_established:
+            return None
+        status = association.send_c_store(dataset).get("Status")
+        association.release()
+        return None if status is None else int(status)
+
     def find(self, level: str, **keys: str) -> list[Dataset]:
         query = Dataset()
         query.QueryRetrieveLevel = level
@@ -59,7 +71,8 @@ class Archive:
         model = StudyRootQueryRetrieveInformationModelFind
         with self.association([(model, [])]) as association:
             answers = list(association.send_c_find(query, model))
-        assert answers and answers[-1][0].Status == 0, answers
+        assert answers, "no answer at all"
+        assert answers[-1][0].get("Status") == 0, f"{self.calling} gets {answers[-1][0] or 'an abort'}"
         return [identifier for _, identifier in answers if identifier is not None]
 
     def get(self, wanted: Dataset) -> list[Dataset]:
@@ -108,7 +121,7 @@ def storage_scp(received: list[Dataset]) -> Iterator[None]:
     """A Storage SCP at PORT that takes every storage class in every transfer syntax."""
     entity = AE(ae_title=AET)
     # Where several are proposed, an SCP takes its first: the compressed ones stand before the plain.
-    syntaxes = [syntax for syntax in reversed(AllTransferSyntaxes)]
+    syntaxes = list(reversed(AllTransferSyntaxes))
     for context in StoragePresentationContexts:
         entity.add_supported_context(str(context.abstract_syntax), syntaxes)
     server = entity.start_server(("0.0.0.0", PORT), block=False, evt_handlers=[(evt.EVT_C_STORE, keep(received))])

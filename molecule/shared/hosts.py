@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,20 @@ class Host:
     def run(self, command: str) -> str:
         """Run a command on the host and return what it printed; fail the test when it fails."""
         return str(self.shell.check_output(command))
+
+    def orthanc(self, port: int, path: str, user: str = "", body: Any = None) -> Any:
+        """Ask an Orthanc on the host's own loopback, and return its JSON; None where it answers with an HTTP error."""
+        program = (
+            "import base64, json, sys, urllib.error, urllib.request as u\n"
+            "port, path, user, body = json.load(sys.stdin)\n"
+            "data = json.dumps(body).encode() if body is not None else None\n"
+            "request = u.Request(f'http://127.0.0.1:{port}{path}', data)\n"
+            "if user: request.add_header('Authorization', 'Basic ' + base64.b64encode(user.encode()).decode())\n"
+            "try: print(u.urlopen(request, timeout=30).read().decode())\n"
+            "except urllib.error.HTTPError: print('null')\n"
+        )
+        given = json.dumps([port, path, user, body])
+        return json.loads(self.run(f"echo {shlex.quote(given)} | python3 -c {shlex.quote(program)}"))
 
 
 def play(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:

@@ -34,7 +34,7 @@ class Settings:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(unknown)}")
-        values = {}
+        values: dict[str, Any] = {}
         for name, value in given.items():
             kind = int if known[name].type == "int" else str
             if not isinstance(value, kind) or isinstance(value, bool):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from pathlib import Path
 
 import pytest
 import requests
@@ -51,7 +52,9 @@ def test_postgresql_listens_on_loopback_alone(host: Host) -> None:
 
 
 def test_database_asks_for_scram(host: Host) -> None:
-    assert "SCRAM-SHA-256$" in host.run("su postgres -c \"psql -Atc \\\"select rolpassword from pg_authid where rolname='orthanc'\\\"\"")
+    assert "SCRAM-SHA-256$" in host.run(
+        'su postgres -c "psql -Atc \\"select rolpassword from pg_authid where rolname=\'orthanc\'\\""'
+    )
     refused = host.shell.run("PGPASSWORD=wrong psql -h 127.0.0.1 -U orthanc orthanc -c 'select 1'")
     assert refused.rc == 2
     assert "password authentication failed" in refused.stderr
@@ -98,14 +101,13 @@ def test_http_2_is_spoken(host: Host) -> None:
         assert secured.selected_alpn_protocol() == "h2"
 
 
-def test_certificate_bears_the_hosts_names(host: Host) -> None:
+def test_certificate_bears_the_hosts_names(host: Host, tmp_path: Path) -> None:
     pem = ssl.get_server_certificate((host.address, 9443))
     session = requests.Session()
     session.trust_env = False
-    authority = f"/tmp/{host.name}.crt"
-    with open(authority, "w") as stream:
-        stream.write(pem)
-    assert session.get(f"https://{host.address}:9443/dicom-web/studies?limit=1", verify=authority, timeout=30).ok
+    authority = tmp_path / "site.crt"
+    authority.write_text(pem)
+    assert session.get(f"https://{host.address}:9443/dicom-web/studies?limit=1", verify=str(authority), timeout=30).ok
 
 
 def test_plain_http_serves_the_same(host: Host) -> None:

@@ -79,7 +79,7 @@ class Host:
         numbers = []
         for kind, find in (("owner", lambda name: pwd.getpwnam(name).pw_uid), ("group", lambda name: grp.getgrnam(name).gr_gid)):
             try:
-                numbers.append(find(wanted[kind]))
+                numbers.append(int(find(wanted[kind])))
             except KeyError:
                 if not self.module.check_mode:
                     self.module.fail_json(msg=f"{wanted['path']}: this host has no {kind} {wanted[kind]}", paths=self.paths)

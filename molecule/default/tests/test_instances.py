@@ -1,0 +1,47 @@
+"""Two archives on one host, each with its own settings; the first one stows to the second as a DICOMweb client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets import of_kind
+from dimse import Archive
+from hosts import Host
+
+
+USER = "stow:second-archive-of-the-tests"
+
+
+def test_each_has_its_own_name_index_and_storage(host: Host, tmp_path: Path) -> None:
+    first_system = host.orthanc(8042, "/system")
+    second_system = host.orthanc(8043, "/system", USER)
+    assert (first_system["DicomAet"], second_system["DicomAet"]) == ("ORTHANC", "SECOND")
+    assert "PostgreSQL" in first_system["DatabaseBackendPlugin"]
+    assert not second_system["DatabaseBackendPlugin"]
+    assert Archive(host.address, 4243, "SECOND").store(of_kind("ct", tmp_path).dataset) == 0
+    assert host.shell.file("/srv/second/index").exists
+    assert host.shell.file("/srv/second").mode == 0o750
+
+
+def test_second_asks_for_its_user(host: Host) -> None:
+    assert host.orthanc(8043, "/system") is None
+
+
+def test_first_stows_to_the_second_by_its_name(host: Host, tmp_path: Path) -> None:
+    sent = of_kind("mr", tmp_path)
+    assert host.archive.store(sent.dataset) == 0
+    (found,) = host.web.request(
+        "POST", "~/tools/find", json={"Level": "Study", "Query": {"StudyInstanceUID": sent.dataset.StudyInstanceUID}}
+    ).json()
+    answer = host.web.request("POST", "/servers/second/stow", json={"Resources": [found], "Synchronous": True})
+    assert answer.status_code == 200, answer.text
+    query = {"Level": "Instance", "Query": {"SOPInstanceUID": sent.dataset.SOPInstanceUID}}
+    assert len(host.orthanc(8043, "/tools/find", USER, query)) == 1
+
+
+def test_first_sends_to_the_second_by_c_store(host: Host, tmp_path: Path) -> None:
+    sent = of_kind("sr", tmp_path)
+    assert host.archive.store(sent.dataset) == 0
+    query = {"Level": "Study", "Query": {"StudyInstanceUID": sent.dataset.StudyInstanceUID}}
+    (found,) = host.web.request("POST", "~/tools/find", json=query).json()
+    assert host.web.request("POST", "~/modalities/second/store", data=found).status_code == 200

@@ -1,0 +1,135 @@
+"""The play itself: bad settings stop it before anything is changed, and a built host is left alone."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hosts import play
+
+LIMIT = "--limit=debian13,localhost"
+FIRST = {"name": "main", "aet": "ORTHANC", "dicom_port": 4242, "http_port": 8042}
+
+# What is set, and what the message must say: the variable, and what is wrong with it.
+REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "port that is taken": ({"nginx_http_port": 22}, ["Port 22", "is held by", "nginx_http_port"]),
+    "one port twice": ({"nginx_http_port": 9443}, ["nginx_http_port", "9443"]),
+    "unknown system": ({"__preflight_supported": ["Debian-11"]}, ["runs Debian 13", "Debian-11"]),
+    "too little disk": ({"preflight_disk_mb": 999_999_999}, ["preflight_disk_mb"]),
+    "too little memory": ({"preflight_memory_mb": 999_999_999}, ["preflight_memory_mb"]),
+    "one AE title twice": (
+        {"orthanc_instances": [FIRST, {**FIRST, "name": "b", "dicom_port": 4300, "http_port": 8300}]},
+        ["orthanc_instances", "aet ORTHANC"],
+    ),
+    "one port for two instances": (
+        {"orthanc_instances": [FIRST, {**FIRST, "name": "b", "aet": "B", "http_port": 8300}]},
+        ["orthanc_instances", "4242 is given twice"],
+    ),
+    "AE title too long": ({"orthanc_instances": [{**FIRST, "aet": "X" * 17}]}, ["orthanc_instances", "1 to 16"]),
+    "misspelled option": ({"orthanc_settings": {"StorageCompresion": True}}, ["orthanc_settings", "StorageCompression"]),
+    "misspelled option of the plugin": (
+        {"orthanc_settings": {"DicomWeb": {"EnableWadoo": True}}},
+        ["DicomWeb.EnableWadoo", "did you mean EnableWado"],
+    ),
+    "misspelled variable": ({"nginx_htps_port": 9444}, ["nginx_htps_port", "did you mean nginx_https_port"]),
+    "wrong type": ({"nginx_https_port": "secure"}, ["nginx_https_port", "int"]),
+    "unknown choice": ({"nginx_access": "basci"}, ["nginx_access", "basic"]),
+    "database that doesn't answer": (
+        {"orthanc_instances": [{**FIRST, "database": {"host": "10.77.0.1", "port": 9, "name": "o", "user": "o", "password": "p"}}]},
+        ["can't reach 10.77.0.1:9", "orthanc_instances"],
+    ),
+    "access without users": ({"nginx_access": "basic", "nginx_http": "off"}, ["nginx_users"]),
+    "access over plain HTTP": ({"nginx_access": "basic", "nginx_users": {"a": "b"}}, ["nginx_http", "redirect"]),
+    "firewall that locks SSH out": ({"host_firewall_ssh_ports": [2222]}, ["host_firewall_ssh_ports", "22"]),
+    "other PostgreSQL than the installed": ({"postgresql_version": "16"}, ["postgresql_version", "17"]),
+    "HTTPS where it ends Orthanc": (
+        {"orthanc_instances": [{**FIRST, "certificate": "/a", "certificate_key": "/b"}]},
+        ["orthanc_instances", "1.12.7"],
+    ),
+    "archive open to the network": ({"orthanc_instances": [{**FIRST, "http_remote": True}]}, ["http_remote", "users"]),
+}
+
+
+def said(output: str) -> str:
+    """Return the output on one line: messages are wrapped at the terminal's width."""
+    return re.sub(r"\s+", " ", output)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_setting_stops_the_play_before_anything_changes(name: str) -> None:
+    settings, words = REFUSED[name]
+    ended = play("site.yml", LIMIT, "-e", json.dumps(settings))
+    assert ended.returncode == 2
+    assert all(word in said(ended.stdout + ended.stderr) for word in words), ended.stdout[-2000:]
+    assert re.search(r"debian13 +: .*changed=0 ", ended.stdout), ended.stdout[-500:]
+
+
+@pytest.mark.parametrize(("days", "other_key", "word"), [(-1, False, "expired"), (30, True, "belongs to another")])
+def test_certificate_that_cant_be_served(days: int, other_key: bool, word: str, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "site")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=9))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    shown = ec.generate_private_key(ec.SECP256R1()) if other_key else key
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "site.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "site.key").write_bytes(shown.private_bytes(*form))
+    settings = {
+        "nginx_certificate_source": "files",
+        "nginx_certificate": str(tmp_path / "site.crt"),
+        "nginx_certificate_key": str(tmp_path / "site.key"),
+    }
+    ended = play("site.yml", LIMIT, "-e", json.dumps(settings))
+    assert ended.returncode == 2
+    assert "nginx_certificate" in said(ended.stdout)
+    assert word in said(ended.stdout)
+    assert re.search(r"debian13 +: .*changed=0 ", ended.stdout)
+
+
+def test_option_that_the_installed_version_ignores_is_said() -> None:
+    settings = {"orthanc_settings": {"DicomWeb": {"StowMaxInstances": 10, "OtherBinaryMode": "BulkDataUri"}, "ReadOnly": False}}
+    ended = play("site.yml", "--check", "-e", json.dumps(settings))
+    told = said(ended.stdout + ended.stderr)
+    assert ended.returncode == 0, told[-2000:]
+    assert "DicomWeb.StowMaxInstances was read by the DicomWeb plugin up to 0.6" in told
+    assert "DicomWeb.OtherBinaryMode is read by the DicomWeb plugin from 1.24 on" in told
+    assert re.search(r"debian12: orthanc_settings: ReadOnly is read by Orthanc from 1.12.5 on", told)
+    assert not re.search(r"debian13: orthanc_settings: ReadOnly", told)
+
+
+def test_check_mode_on_a_built_host_changes_nothing() -> None:
+    ended = play("site.yml", "--check", "--diff")
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert len(re.findall(r"debian1[23] +: .*changed=0 ", ended.stdout)) == 2, ended.stdout[-3000:]
+
+
+@pytest.mark.parametrize("playbook", ["status", "logs", "restart"])
+def test_operators_playbook_ends_well(playbook: str) -> None:
+    ended = play(f"playbooks/{playbook}.yml")
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    if playbook == "status":
+        assert {"CVE-2026-10528", "notAfter", "studies"} <= set(re.findall(r"CVE-2026-10528|notAfter|studies", ended.stdout))
+
+
+@pytest.mark.parametrize("arguments", [[], ["-e", "confirm=elsewhere"]], ids=["unnamed", "unknown"])
+def test_reset_does_nothing_without_the_hosts_name(arguments: list[str]) -> None:
+    ended = play("playbooks/reset.yml", *arguments)
+    assert "changed=1" not in ended.stdout
+    assert arguments or ended.returncode == 2
