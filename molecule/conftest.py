@@ -8,7 +8,7 @@ from hosts import HOSTS, Host
 
 @pytest.fixture(params=HOSTS, ids=lambda host: host.name, scope="session")
 def host(request: pytest.FixtureRequest) -> Host:
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from datasets import of_kind
 from dimse import Archive
 from hosts import Host
 
-
 USER = "stow:second-archive-of-the-tests"
 
 

@@ -77,9 +77,10 @@ class Host:
     def identity(self, wanted: dict[str, Any]) -> tuple[int, int]:
         """Return the owner's and the group's numbers; -1 in check mode for one that a package has yet to bring."""
         numbers = []
-        for kind, find in (("owner", lambda name: pwd.getpwnam(name).pw_uid), ("group", lambda name: grp.getgrnam(name).gr_gid)):
+        for kind in ("owner", "group"):
             try:
-                numbers.append(int(find(wanted[kind])))
+                name = wanted[kind]
+                numbers.append(pwd.getpwnam(name).pw_uid if kind == "owner" else grp.getgrnam(name).gr_gid)
             except KeyError:
                 if not self.module.check_mode:
                     self.module.fail_json(msg=f"{wanted['path']}: this host has no {kind} {wanted[kind]}", paths=self.paths)

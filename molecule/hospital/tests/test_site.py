@@ -1,0 +1,131 @@
+"""The hospital's site from outside: who reaches what, over which certificate, as whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from datasets import of_kind, read, same
+from dimse import Archive
+from hosts import PROJECT, Host, play
+from web import DICOM, Web, parts
+
+SECRETS = PROJECT / ".cache/hospital"
+os.environ.setdefault("ANSIBLE_VAULT_PASSWORD_FILE", str(PROJECT / "molecule/hospital/vault_password.sh"))
+os.environ.setdefault("MOLECULE_PROJECT_DIRECTORY", str(PROJECT))
+INVENTORY = f"--inventory={SECRETS}"
+
+
+@pytest.fixture(scope="module")
+def secrets() -> dict[str, object]:
+    """What the vault has."""
+    command = ["ansible-vault", "view", f"{SECRETS}/group_vars/all/secrets.yml"]
+    return dict(yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+
+
+@pytest.fixture
+def web(by_name: dict[str, Host], secrets: dict[str, dict[str, str]]) -> Web:
+    client = Web(f"https://{by_name['dicom-web'].address}:9443")
+    client.session.verify = str(SECRETS / "ca.crt")
+    client.session.auth = ("radiology", secrets["vault_web_users"]["radiology"])
+    return client
+
+
+def test_stored_by_dimse_fetched_through_the_public_face(by_name: dict[str, Host], web: Web, tmp_path: Path) -> None:
+    sent = of_kind("ct", tmp_path)
+    assert Archive(by_name["dicom-store"].address).store(sent.dataset) == 0
+    assert same(read(parts(web.get(sent.url, DICOM))[0][1]), sent.dataset)
+    found = web.found("/studies", PatientName="CompressedSamples*", StudyInstanceUID=sent.dataset.StudyInstanceUID)
+    assert len(found) == 1
+
+
+def test_metadata_names_the_public_address_and_not_the_archive(by_name: dict[str, Host], web: Web, tmp_path: Path) -> None:
+    sent = of_kind("mr", tmp_path)
+    assert web.stow([sent.path.read_bytes()]).status_code == 200
+    told = web.get(f"{sent.url}/metadata").text
+    assert f"https://{by_name['dicom-web'].address}:9443/dicom-web/" in told.replace("\\/", "/")
+    assert by_name["dicom-store"].address not in told
+
+
+@pytest.mark.parametrize("auth", [None, ("radiology", "wrong"), ("nginx", "guess")], ids=["nobody", "wrong password", "inner user"])
+def test_strangers_are_turned_away(web: Web, auth: tuple[str, str] | None) -> None:
+    web.session.auth = auth
+    assert web.get("/studies?limit=1").status_code == 401
+
+
+def test_plain_http_redirects_and_https_is_strict(by_name: dict[str, Host], web: Web) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.get(f"http://{by_name['dicom-web'].address}:9080/dicom-web/studies", timeout=5, allow_redirects=False)
+    assert answer.status_code == 308
+    assert answer.headers["Location"].startswith("https://")
+    assert "max-age" in web.get("/studies?limit=1").headers["Strict-Transport-Security"]
+
+
+# From the control node: DIMSE on the archive and both ports of the public face, nothing else.
+OPEN = {"dicom-db": [22], "dicom-store": [22, 4242], "dicom-web": [22, 9080, 9443]}
+
+
+@pytest.mark.parametrize("port", [22, 4242, 5432, 8042, 8443, 9080, 9443])
+def test_who_reaches_which_port(host: Host, port: int) -> None:
+    if port in OPEN[host.name]:
+        socket.create_connection((host.address, port), timeout=5).close()
+    else:
+        with pytest.raises(OSError):
+            socket.create_connection((host.address, port), timeout=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "port", "reached"),
+    [
+        ("dicom-store", "dicom-db", 5432, True),
+        ("dicom-web", "dicom-db", 5432, False),
+        ("dicom-web", "dicom-store", 8443, True),
+        ("dicom-db", "dicom-store", 8443, False),
+        ("dicom-web", "dicom-store", 8042, False),
+    ],
+)
+def test_hosts_reach_only_what_they_need(by_name: dict[str, Host], source: str, target: str, port: int, reached: bool) -> None:
+    program = f"import socket; socket.create_connection(('{by_name[target].address}', {port}), 2)"
+    assert (by_name[source].shell.run(f'python3 -c "{program}"').rc == 0) is reached
+
+
+def test_database_is_reached_by_tls_alone(by_name: dict[str, Host]) -> None:
+    counts = "count(*) filter (where ssl), count(*)"
+    sql = f"select {counts} from pg_stat_ssl join pg_stat_activity using (pid) where client_addr is not null"
+    told = by_name["dicom-db"].run(f'su postgres -c "psql -Atc \\"{sql}\\""').strip()
+    encrypted, everyone = (int(number) for number in told.split("|"))
+    assert everyone > 0
+    assert encrypted == everyone
+    assert "sslmode=verify-full" in by_name["dicom-store"].run("cat /etc/orthanc/instances/main.json")
+
+
+def test_passwords_are_in_no_log_and_no_process_list(host: Host, secrets: dict[str, str]) -> None:
+    told = host.run("journalctl --no-pager -o cat -b") + host.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    for name in ("vault_database_password", "vault_archive_password"):
+        assert secrets[name] not in told
+
+
+def test_password_that_vault_cant_open_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wrong").write_text("another-password\n")
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(tmp_path / "wrong"))
+    ended = play(INVENTORY, "site.yml")
+    told = re.sub(r"\s+", " ", ended.stdout + ended.stderr)
+    assert ended.returncode != 0
+    assert "secrets.yml" in told
+    assert "Decryption failed" in told
+    assert "changed=1" not in told
+
+
+def test_empty_password_is_named() -> None:
+    ended = play(INVENTORY, "site.yml", "-e", json.dumps({"vault_database_password": ""}))
+    told = re.sub(r"\s+", " ", ended.stdout + ended.stderr)
+    assert ended.returncode == 2
+    assert "site_database_password is empty" in told

@@ -1,0 +1,50 @@
+"""What every role must have, so that its variables are told and checked in one way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = sorted(path.parent.parent for path in Path(__file__).parent.parent.glob("*/meta/main.yml"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text()) or {} if path.exists() else {}
+
+
+@pytest.fixture(params=ROLES, ids=lambda role: role.name)
+def role(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def test_defaults_and_specs_name_the_same_variables(role: Path) -> None:
+    options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options", {})
+    required = {name for name, option in options.items() if option.get("required")}
+    assert set(read(role / "defaults/main.yml")) | required == set(options)
+
+
+def test_variables_bear_the_roles_name(role: Path) -> None:
+    assert all(name.startswith(f"{role.name}_") for name in read(role / "defaults/main.yml"))
+    assert all(name.startswith("__") for path in (role / "vars").glob("*.yml") for name in read(path))
+
+
+def test_every_default_has_its_comment(role: Path) -> None:
+    """A blank line parts the groups of variables; each group begins with a comment."""
+    path = role / "defaults/main.yml"
+    if path.exists():
+        groups = path.read_text().removeprefix("---\n").strip().split("\n\n")
+        assert all(group.startswith("#") for group in groups)
+
+
+def test_readme_is_a_page_and_names_the_role(role: Path) -> None:
+    lines = (role / "README.md").read_text().splitlines()
+    assert lines[0] == f"# {role.name}"
+    assert 5 < len(lines) <= 60
+
+
+def test_unit_tests_see_the_playbooks_settings() -> None:
+    project = ROLES[0].parent.parent
+    assert (project / "playbooks/group_vars").resolve() == project / "group_vars"
