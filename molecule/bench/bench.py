@@ -1,0 +1,112 @@
+"""Measures what docs/speed.md tells, on two bare hosts of this machine, and prints its table.
+
+Every figure is a ratio against something on the same machine in the same run. Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+BENCH = Path(__file__).parent
+os.environ["MOLECULE_SCENARIO_DIRECTORY"] = str(BENCH)
+sys.path.insert(0, str(PROJECT / "molecule/shared"))
+
+from datasets import ct_study  # noqa: E402 - the path is set above
+from hosts import LAB, play  # noqa: E402
+
+BUILT, PLAIN = "10.77.0.41", "10.77.0.42"
+PACKAGES = (
+    "postgresql orthanc orthanc-dicomweb orthanc-postgresql nginx-light libnginx-mod-http-perl openssl nftables "
+    "systemd-timesyncd python3-psycopg2"
+)
+SSH = ["-i", str(LAB / "id_ed25519"), "-o", f"UserKnownHostsFile={LAB}/known_hosts", "-o", "BatchMode=yes"]
+INSTANCES, REPEATS = 100, 5
+
+
+def timed(command: list[str]) -> float:
+    """Return the seconds of a command; end with its output when it fails."""
+    begun = time.monotonic()
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"{command[0]} failed:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
+    return time.monotonic() - begun
+
+
+def played(playbook: str) -> float:
+    begun = time.monotonic()
+    ended = play(playbook, timeout=900)
+    if ended.returncode:
+        raise SystemExit(f"{playbook} failed:\n{ended.stdout[-3000:]}{ended.stderr[-2000:]}")
+    return time.monotonic() - begun
+
+
+def on(address: str, command: str) -> float:
+    return timed(["ssh", *SSH, f"root@{address}", command])
+
+
+def store(address: str, files: list[str]) -> float:
+    """Return the median seconds of an unchanged storescu that sends the files."""
+    return statistics.median(timed(["/usr/bin/storescu", "-aec", "ORTHANC", address, "4242", *files]) for _ in range(REPEATS))
+
+
+def transfers(directory: Path) -> dict[str, float]:
+    """Return the median seconds of STOW and WADO, directly and through nginx, measured on the host itself."""
+    study = ct_study(INSTANCES, directory)
+    body = directory / "body"
+    with body.open("wb") as stream:
+        for instance in study:
+            stream.write(b"--b\r\nContent-Type: application/dicom\r\n\r\n" + instance.path.read_bytes() + b"\r\n")
+        stream.write(b"--b--\r\n")
+    timed(["scp", *SSH, str(body), str(BENCH / "transfer.py"), f"root@{BUILT}:/root/"])
+    uid = study[0].dataset.StudyInstanceUID
+    command = ["ssh", *SSH, f"root@{BUILT}", f"python3 transfer.py body {uid} {REPEATS}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {name: statistics.median(seconds[1:]) for name, seconds in json.loads(ended.stdout).items()}
+
+
+def line(what: str, figure: float, aim: str, seconds: str) -> None:
+    print(f"| {what} | {figure:.2f} | {aim} | {seconds} |", flush=True)
+
+
+def main() -> None:
+    # The hosts' own time counts, not that of an archive of packages that is asked for the first time.
+    played("molecule/shared/destroy.yml")
+    played("molecule/shared/create.yml")
+    try:
+        apt = "export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install -q -y --no-install-recommends"
+        plain = on(PLAIN, f"{apt} {PACKAGES}")
+        first, second = played("site.yml"), played("site.yml")
+        print("| what | figure | aim | seconds |\n| --- | --- | --- | --- |")
+        line(
+            "`site.yml` on a bare host, of `apt-get install` of its packages",
+            first / plain,
+            "at most 2.0",
+            f"{first:.1f} of {plain:.1f}",
+        )
+        line("`site.yml` again, of the same `apt-get install`", second / plain, "at most 0.5", f"{second:.1f} of {plain:.1f}")
+        with tempfile.TemporaryDirectory() as name:
+            files = [str(instance.path) for instance in ct_study(INSTANCES, Path(name))]
+            before, after = store(PLAIN, files), store(BUILT, files)
+        what = f"`storescu` of {INSTANCES} CT instances, times faster than to Debian's Orthanc as installed"
+        line(what, before / after, "at least 8", f"{after:.2f} of {before:.2f}")
+        with tempfile.TemporaryDirectory() as name:
+            seconds = transfers(Path(name))
+        for kind in ("stow", "wado"):
+            direct, through = seconds[f"{kind} direct"], seconds[f"{kind} nginx"]
+            what = f"{kind.upper()}-RS of the study through nginx with TLS, speed of the same to Orthanc directly"
+            line(what, direct / through, "at least 0.9", f"{through:.2f} of {direct:.2f}")
+    finally:
+        if not os.environ.get("BENCH_KEEP"):
+            played("molecule/shared/destroy.yml")
+
+
+if __name__ == "__main__":
+    main()
