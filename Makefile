@@ -59,6 +59,7 @@ unit: .venv/.installed
 molecule: .venv/.installed $(dcmtk)
 	$(bin)/molecule test --scenario-name default
 	$(bin)/molecule test --scenario-name hospital
+	$(bin)/molecule test --scenario-name upstream
 
 bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py

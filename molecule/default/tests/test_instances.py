@@ -38,6 +38,15 @@ def test_first_stows_to_the_second_by_its_name(host: Host, tmp_path: Path) -> No
     assert len(host.orthanc(8043, "/tools/find", USER, query)) == 1
 
 
+def test_every_kind_of_remote_server_is_known(host: Host) -> None:
+    """A bare URL with a user, Basic authentication, a client's certificate, HTTP headers; and a peer."""
+    assert set(host.web.get("/servers").json()) == {"second", "bare", "pki", "token"}
+    told = host.orthanc(8042, "/dicom-web/servers?expand")
+    assert (told["pki"]["CertificateFile"], told["token"]["Timeout"]) == ("/etc/orthanc/credentials/client.crt", 30)
+    assert list(host.orthanc(8042, "/peers")) == ["second"]
+    assert host.shell.file("/etc/orthanc/credentials/client.key").mode == 0o640
+
+
 def test_first_sends_to_the_second_by_c_store(host: Host, tmp_path: Path) -> None:
     sent = of_kind("sr", tmp_path)
     assert host.archive.store(sent.dataset) == 0

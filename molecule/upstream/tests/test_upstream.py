@@ -1,0 +1,59 @@
+"""Orthanc from a signed repository of its own instead of the distribution's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from datasets import of_kind, read, same
+from hosts import Host, play
+from web import DICOM, parts
+
+
+@pytest.mark.parametrize("package", ["orthanc", "orthanc-dicomweb", "orthanc-postgresql"])
+def test_package_comes_from_the_mirror_and_stays_so(host: Host, package: str) -> None:
+    policy = host.run(f"apt-cache policy {package}")
+    installed = next(line for line in policy.splitlines() if "Installed:" in line)
+    assert installed.endswith("+mirror1")
+    assert "1001 http://127.0.0.1:8900/debian" in policy
+
+
+def test_what_is_stored_comes_back(host: Host, tmp_path: Path) -> None:
+    sent = of_kind("ct", tmp_path)
+    assert host.archive.store(sent.dataset) == 0
+    assert same(read(parts(host.web.get(sent.url, DICOM))[0][1]), sent.dataset)
+
+
+def test_distributions_package_is_replaced(host: Host) -> None:
+    """A site that was built from the distribution and is switched over."""
+    older = host.run("apt-cache madison orthanc-dicomweb | grep -v mirror1 | cut -d'|' -f2").strip()
+    host.run(f"apt-get install -q -y --allow-downgrades orthanc-dicomweb={older}")
+    assert "+mirror1" not in host.run("dpkg-query -W orthanc-dicomweb")
+    ended = play("site.yml")
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert "+mirror1" in host.run("dpkg-query -W orthanc-dicomweb")
+
+
+def test_repository_whose_signature_is_broken_is_refused(host: Host) -> None:
+    """Nothing of it is installed, and the archive that was there goes on."""
+    before = host.run("dpkg-query -W 'orthanc*'")
+    release = "/srv/mirror/debian/dists/trixie/InRelease"
+    host.run(f"cp {release} /root/InRelease && sed -i 's/^Components: main/Components: evil/' {release}")
+    host.run("rm -rf /var/lib/apt/lists/127.0.0.1*")
+    try:
+        ended = play("site.yml")
+        assert ended.returncode == 2
+        assert "127.0.0.1:8900" in ended.stdout
+    finally:
+        host.run(f"cp /root/InRelease {release}")
+    assert host.run("dpkg-query -W 'orthanc*'") == before
+    assert host.archive.echo() == 0
+    assert play("site.yml").returncode == 0
+
+
+def test_reset_removes_services_and_data(host: Host) -> None:
+    ended = play("playbooks/reset.yml", "-e", f"confirm={host.name}")
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert host.run("ss -Htln | grep -cv ':22 \\|:8900 ' || true").strip() == "0"
+    assert host.shell.run("ls -d /var/lib/orthanc /var/lib/postgresql /etc/nginx /etc/orthanc").stdout == ""
+    assert "dicomweb_firewall" not in host.run("nft list tables")
