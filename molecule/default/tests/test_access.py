@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +9,8 @@ from typing import Any
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hosts import Host, play
+from pki import pair
 
 LIMIT = "--limit=debian13,localhost"
 
@@ -53,46 +49,22 @@ def test_basic_with_redirect(site: Host) -> None:
 
 
 def test_client_certificates_without_http(site: Host, tmp_path: Path) -> None:
-    authority_key, authority = certificate("Hospital CA", None, None)
-    key, client = certificate("Viewer", authority_key, authority)
-    (tmp_path / "ca.crt").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    (tmp_path / "client.crt").write_bytes(client.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (tmp_path / "client.key").write_bytes(private)
-    pair = (str(tmp_path / "client.crt"), str(tmp_path / "client.key"))
+    authority = pair("Hospital CA")
+    authority_path, _ = authority.saved(tmp_path, "ca")
+    client = pair("Viewer", issuer=authority).saved(tmp_path, "client")
     built_and_verified(
         nginx_access="client_certificate",
         nginx_http="off",
-        nginx_client_ca=str(tmp_path / "ca.crt"),
-        verify_client_certificate=pair[0],
-        verify_client_key=pair[1],
+        nginx_client_ca=authority_path,
+        verify_client_certificate=client[0],
+        verify_client_key=client[1],
     )
     url = f"https://{site.address}:9443/dicom-web/studies?limit=1"
     assert status(requests.Session(), url) == 400
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(url, timeout=3, verify=False, cert=pair)
+        answer = session.get(url, timeout=3, verify=False, cert=client)
     assert answer.status_code in (200, 204)
     assert answer.headers["Strict-Transport-Security"]
     with pytest.raises(requests.ConnectionError):
         status(requests.Session(), f"http://{site.address}:9080/dicom-web/studies")
-
-
-def certificate(
-    name: str, issuer_key: ec.EllipticCurvePrivateKey | None, issuer: x509.Certificate | None
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """Return a key and its certificate, signed by the issuer or by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-    )
-    return key, builder.sign(issuer_key or key, hashes.SHA256())

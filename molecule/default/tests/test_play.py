@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hosts import play
+from pki import pair
 
 LIMIT = "--limit=debian13,localhost"
 FIRST = {"name": "main", "aet": "ORTHANC", "dicom_port": 4242, "http_port": 8042}
@@ -74,28 +70,11 @@ def test_bad_setting_stops_the_play_before_anything_changes(name: str) -> None:
 
 @pytest.mark.parametrize(("days", "other_key", "word"), [(-1, False, "expired"), (30, True, "belongs to another")])
 def test_certificate_that_cant_be_served(days: int, other_key: bool, word: str, tmp_path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "site")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=9))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .sign(key, hashes.SHA256())
-    )
-    shown = ec.generate_private_key(ec.SECP256R1()) if other_key else key
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (tmp_path / "site.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (tmp_path / "site.key").write_bytes(shown.private_bytes(*form))
-    settings = {
-        "nginx_certificate_source": "files",
-        "nginx_certificate": str(tmp_path / "site.crt"),
-        "nginx_certificate_key": str(tmp_path / "site.key"),
-    }
+    made = pair(first_day=-9, last_day=days)
+    certificate, key = made.saved(tmp_path, "site")
+    if other_key:
+        _, key = pair().saved(tmp_path, "other")
+    settings = {"nginx_certificate_source": "files", "nginx_certificate": certificate, "nginx_certificate_key": key}
     ended = play("site.yml", LIMIT, "-e", json.dumps(settings))
     assert ended.returncode == 2
     assert "nginx_certificate" in said(ended.stdout)
@@ -112,6 +91,14 @@ def test_option_that_the_installed_version_ignores_is_said() -> None:
     assert "DicomWeb.OtherBinaryMode is read by the DicomWeb plugin from 1.24 on" in told
     assert re.search(r"debian12: orthanc_settings: ReadOnly is read by Orthanc from 1.12.5 on", told)
     assert not re.search(r"debian13: orthanc_settings: ReadOnly", told)
+
+
+def test_certificate_that_ends_soon_is_said(tmp_path: Path) -> None:
+    certificate, key = pair(last_day=20).saved(tmp_path, "site")
+    settings = {"nginx_certificate_source": "files", "nginx_certificate": certificate, "nginx_certificate_key": key}
+    ended = play("site.yml", "--check", LIMIT, "-e", json.dumps(settings))
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert "ends within 30 days" in said(ended.stdout + ended.stderr)
 
 
 def test_check_mode_on_a_built_host_changes_nothing() -> None:
