@@ -98,8 +98,7 @@ def test_what_isnt_there(host: Host, path: str) -> None:
 
 
 def test_export_to_the_hosts_files_is_refused(host: Host, stored: Instance) -> None:
-    query = {"Level": "Instance", "Query": {"SOPInstanceUID": stored.dataset.SOPInstanceUID}}
-    (found,) = host.web.request("POST", "~/tools/find", json=query).json()
+    found = host.web.identifier("Instance", SOPInstanceUID=stored.dataset.SOPInstanceUID)
     assert host.web.request("POST", f"~/instances/{found}/export", data="/tmp/stolen").status_code == 403
     assert host.run("ls /tmp").find("stolen") < 0
 

@@ -167,8 +167,7 @@ class TestSearch:
 def test_delete_by_rest(host: Host, tmp_path: Path) -> None:
     sent = of_kind("mr", tmp_path)
     assert host.web.stow([sent.path.read_bytes()]).status_code == 200
-    query = {"Level": "Study", "Query": {"StudyInstanceUID": sent.dataset.StudyInstanceUID}}
-    (found,) = host.web.request("POST", "~/tools/find", json=query).json()
+    found = host.web.identifier("Study", StudyInstanceUID=sent.dataset.StudyInstanceUID)
     assert host.web.request("DELETE", f"~/studies/{found}").status_code == 200
     assert host.web.get(sent.url, DICOM).status_code == 404
 

@@ -29,9 +29,7 @@ def test_second_asks_for_its_user(host: Host) -> None:
 def test_first_stows_to_the_second_by_its_name(host: Host, tmp_path: Path) -> None:
     sent = of_kind("mr", tmp_path)
     assert host.archive.store(sent.dataset) == 0
-    (found,) = host.web.request(
-        "POST", "~/tools/find", json={"Level": "Study", "Query": {"StudyInstanceUID": sent.dataset.StudyInstanceUID}}
-    ).json()
+    found = host.web.identifier("Study", StudyInstanceUID=sent.dataset.StudyInstanceUID)
     answer = host.web.request("POST", "/servers/second/stow", json={"Resources": [found], "Synchronous": True})
     assert answer.status_code == 200, answer.text
     query = {"Level": "Instance", "Query": {"SOPInstanceUID": sent.dataset.SOPInstanceUID}}
@@ -50,6 +48,5 @@ def test_every_kind_of_remote_server_is_known(host: Host) -> None:
 def test_first_sends_to_the_second_by_c_store(host: Host, tmp_path: Path) -> None:
     sent = of_kind("sr", tmp_path)
     assert host.archive.store(sent.dataset) == 0
-    query = {"Level": "Study", "Query": {"StudyInstanceUID": sent.dataset.StudyInstanceUID}}
-    (found,) = host.web.request("POST", "~/tools/find", json=query).json()
+    found = host.web.identifier("Study", StudyInstanceUID=sent.dataset.StudyInstanceUID)
     assert host.web.request("POST", "~/modalities/second/store", data=found).status_code == 200

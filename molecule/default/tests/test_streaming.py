@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Iterator
 
 import pytest
 from datasets import Instance, ct_study
 from hosts import Host
-from web import DICOM, JSON, values
+from web import DICOM, values
 
 SIDE = 4096
 COUNT = 64
@@ -43,18 +41,8 @@ def test_two_gigabytes_both_ways(host: Host, large: list[Instance]) -> None:
     study = large[0].dataset.StudyInstanceUID
     # The same image under 64 UIDs of the same length: 2.1 GB without being held here.
     uids = [uid[:-2] + f"{number:02}" for number in range(10, 10 + COUNT)]
-    boundary = uuid.uuid4().hex
-
-    def body() -> Iterator[bytes]:
-        for other in uids:
-            yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-            yield content.replace(uid.encode(), other.encode())
-            yield b"\r\n"
-        yield f"--{boundary}--\r\n".encode()
-
     memory.start()
-    kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
-    answer = web.request("POST", "/studies", data=body(), headers={"Content-Type": kind, "Accept": JSON})
+    answer = web.stow(content.replace(uid.encode(), other.encode()) for other in uids)
     assert answer.status_code == 200
     assert len(values(answer.json(), "00081199")) == COUNT
     received = 0
@@ -64,7 +52,6 @@ def test_two_gigabytes_both_ways(host: Host, large: list[Instance]) -> None:
             received += len(piece)
     memory.done.set()
     memory.join()
-    (found,) = web.request("POST", "~/tools/find", json={"Level": "Study", "Query": {"StudyInstanceUID": study}}).json()
-    assert web.request("DELETE", f"~/studies/{found}").status_code == 200
+    assert web.request("DELETE", f"~/studies/{web.identifier('Study', StudyInstanceUID=study)}").status_code == 200
     assert received > COUNT * SIDE * SIDE * 2
     assert 0 < memory.most < NGINX_LIMIT_MB
