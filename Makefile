@@ -12,6 +12,7 @@ export ANSIBLE_FORCE_COLOR := $(if $(shell test -t 1 && echo tty),1,0)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # DCMTK's programs, by their path: pynetdicom puts others of the same names into the virtual environment.
 dcmtk := /usr/bin/storescu
+postgres := /usr/share/postgresql-common/pg_wrapper
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help lab lab-down test lint unit molecule bench clean
@@ -19,7 +20,7 @@ sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 help: ## list what can be made
 	@sed -n 's/^# make/make/p' Makefile
 
-.venv/.installed: requirements.txt
+.venv/.installed: requirements.txt $(wildcard files/requirements/*.txt)
 	@command -v $(PYTHON) >/dev/null || { echo "Install Python 3.11 or newer, or name one by PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$$($(PYTHON) --version) is too old: name a Python of 3.11 or newer by PYTHON=" >&2; exit 1; }
@@ -28,6 +29,7 @@ help: ## list what can be made
 	@echo "Installing the control node's tools into .venv"
 	$(PYTHON) -m venv .venv
 	$(bin)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes $(foreach lock,$(wildcard files/requirements/*.txt),--requirement $(lock))
 	touch $@
 
 $(dcmtk):
@@ -53,7 +55,12 @@ lint: .venv/.installed
 	$(bin)/mypy
 	$(bin)/ansible-lint
 
-unit: .venv/.installed
+# The services are tested over the real PostgreSQL.
+$(postgres):
+	$(sudo) apt-get update -q
+	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql
+
+unit: .venv/.installed $(postgres)
 	$(bin)/pytest roles files
 
 molecule: .venv/.installed $(dcmtk)

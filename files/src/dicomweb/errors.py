@@ -1,0 +1,16 @@
+"""The error that a service answers with."""
+
+from __future__ import annotations
+
+
+class RequestError(Exception):
+    """A request that can't be done: `status` is the HTTP status, `message` says what is wrong and what to change.
+
+    `warning` is the text of the Warning header, where the standard gives one.
+    """
+
+    def __init__(self, status: int, message: str, warning: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.warning = warning

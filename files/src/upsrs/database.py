@@ -1,0 +1,122 @@
+"""The database: its schema, a pool of connections, and transactions that outlive its restart."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from dicomweb.errors import RequestError
+from psycopg import AsyncConnection, errors
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+Connection = AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
+Result = TypeVar("Result")
+
+# How long a request waits for a database that is away, in seconds: longer than a restart of PostgreSQL takes.
+PATIENCE = 20.0
+_MIGRATION_LOCK = 0x55505352
+_RETRIED = (errors.SerializationFailure, errors.DeadlockDetected)
+
+
+def migrate(uri: str) -> tuple[str | None, str]:
+    """Bring the schema to this version, one process at a time; return the revisions before and after.
+
+    Raises psycopg.OperationalError where the database can't be reached, RuntimeError where its schema is of a newer version.
+    """
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(uri, connect_timeout=10))
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    head = ScriptDirectory.from_config(configuration).get_current_head()
+    try:
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+            connection.commit()
+            before = MigrationContext.configure(connection, opts={"version_table": "schema_version"}).get_current_revision()
+            if before is not None and before not in {script.revision for script in _scripts(configuration)}:
+                raise RuntimeError(
+                    f"The database's schema is of revision {before}, which this version doesn't know: install a newer one."
+                )
+            configuration.attributes["connection"] = connection
+            command.upgrade(configuration, "head")
+            connection.commit()
+    except sqlalchemy.exc.DBAPIError as error:
+        raise (error.orig if isinstance(error.orig, psycopg.OperationalError) else error) from None
+    finally:
+        engine.dispose()
+    return before, str(head)
+
+
+def _scripts(configuration: Config) -> Any:
+    return ScriptDirectory.from_config(configuration).walk_revisions()
+
+
+def make_pool(uri: str, most: int) -> Pool:
+    """Return a pool, not yet open, whose connections are tried before they are lent."""
+    return AsyncConnectionPool(
+        uri,
+        min_size=min(2, most),
+        max_size=most,
+        open=False,
+        timeout=PATIENCE,
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"application_name": "pyupsrs"} | ({} if "connect_timeout" in conninfo_to_dict(uri) else {"connect_timeout": 5}),
+    )
+
+
+async def in_transaction(pool: Pool, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """Run `work` in one transaction and commit it, once, also where the database is restarted meanwhile.
+
+    Where the connection is lost during the commit, the database is asked what became of it. `work` may be called again, so it must
+    change nothing but the database. Raises RequestError (503) where the database stays away.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        number: str | None = None
+        try:
+            async with pool.connection() as connection, connection.transaction():
+                result = await work(connection)
+                cursor = await connection.execute("SELECT pg_current_xact_id_if_assigned()::text")
+                row = await cursor.fetchone()
+                number = row[0] if row else None
+            return result
+        except PoolTimeout:
+            raise _unavailable() from None
+        except _RETRIED:
+            pass
+        except psycopg.OperationalError:
+            if number is not None and await _is_committed(pool, number):
+                return result
+        if time.monotonic() > deadline:
+            raise _unavailable()
+        await asyncio.sleep(0.1)
+
+
+async def _is_committed(pool: Pool, number: str) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            async with pool.connection() as connection:
+                row = await (await connection.execute("SELECT pg_xact_status(%s::xid8)", (number,))).fetchone()
+            if row and row[0] != "in progress":
+                return bool(row[0] == "committed")
+        except PoolTimeout:
+            break
+        except psycopg.OperationalError:
+            pass
+        await asyncio.sleep(0.1)
+    raise RequestError(503, "The database went away during the commit: ask for the workitem before you repeat the request.")
+
+
+def _unavailable() -> RequestError:
+    return RequestError(503, "The database can't be reached: try again later.")

@@ -1,0 +1,89 @@
+"""A real PostgreSQL, and the worklist service over it, for the tests."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import requests
+
+SOURCES = Path(__file__).parent.parent / "src"
+
+
+class Postgres:
+    """A cluster of its own, that tests may stop and start; its server is not root's, which PostgreSQL refuses."""
+
+    def __init__(self, directory: Path) -> None:
+        binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]))
+        assert binaries, "install PostgreSQL (apt-get install postgresql): its tests run against the real one"
+        self.directory = directory
+        self._ctl = str(binaries[-1])
+        self._as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+        if os.geteuid() == 0:
+            os.chown(directory, pwd.getpwnam("nobody").pw_uid, -1)
+        self._run("initdb", "--options=--auth=trust --username=postgres --encoding=UTF8 --locale=C.UTF-8")
+        with (directory / "data/postgresql.conf").open("a") as settings:
+            settings.write(f"listen_addresses = ''\nunix_socket_directories = '{directory}'\nfsync = off\nmax_connections = 200\n")
+        self.start()
+
+    def _run(self, action: str, *options: str) -> None:
+        data = str(self.directory / "data")
+        log = str(self.directory / "log")
+        command = [*self._as_user, self._ctl, action, "--pgdata", data, "--wait", "--log", log, *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.directory)
+
+    def start(self) -> None:
+        self._run("start")
+
+    def stop(self) -> None:
+        self._run("stop", "--mode=immediate")
+
+    def make_database(self, name: str) -> str:
+        with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+        return self.uri(name)
+
+    def uri(self, name: str) -> str:
+        return f"host={self.directory} user=postgres dbname={name}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Service:
+    """The service as a process of its own, with several workers."""
+
+    def __init__(self, uri: str, **settings: str) -> None:
+        self.port = free_port()
+        self.uri = uri
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._settings = settings
+        self.log = Path(tempfile.mkstemp(prefix="pyupsrs-log-")[1])
+        self.start()
+
+    def start(self) -> None:
+        names = {"PYUPSRS_DATABASE_URI": self.uri, "PYUPSRS_PORT": str(self.port), "PYTHONPATH": str(SOURCES)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYUPSRS_", "PROMETHEUS_"))}
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "upsrs"], env=kept | names | self._settings, stderr=log)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if requests.get(f"{self.url}/health", timeout=5).ok:
+                    return
+            except requests.RequestException:
+                time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(40)
