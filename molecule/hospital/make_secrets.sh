@@ -15,6 +15,7 @@ vault() { openssl rand -hex 16 | tr -d '\n' | ansible-vault encrypt_string --vau
     echo '---'
     vault vault_database_password
     vault vault_archive_password
+    vault vault_worklist_password
     vault vault_radiology_password
     echo 'vault_web_users: {radiology: "{{ vault_radiology_password }}"}'
 } >inventory/group_vars/all/secrets.yml

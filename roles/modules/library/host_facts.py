@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import socket
 import subprocess
@@ -34,7 +35,8 @@ options:
 RETURN = r"""
 ansible_facts:
   description: >-
-    distribution, distribution_version, distribution_major_version, distribution_release, memtotal_mb, processor_vcpus; packages
+    distribution, distribution_version, distribution_major_version, distribution_release, memtotal_mb, processor_vcpus,
+    architecture; packages
     (version by name), postgresql_clusters (major versions), listeners (the systemd unit or the program, by port as a string),
     free_mb (by path), unreachable (the reason, by "host:port").
   type: dict
@@ -102,16 +104,30 @@ def owner(process: Path) -> str:
     return units[-1] if units else (process / "comm").read_text().strip()
 
 
+def socket_units() -> dict[int, str]:
+    """Return the socket unit by which systemd itself listens, by TCP port."""
+    command = ["systemctl", "show", "--property=Id,Listen", "*.socket"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = {}
+    for block in shown.split("\n\n"):
+        unit = re.search(r"^Id=(.+)$", block, re.MULTILINE)
+        for port in re.findall(r":(\d+) \(Stream\)", block):
+            found[int(port)] = unit[1] if unit else "systemd"
+    return found
+
+
 def listeners() -> dict[str, str]:
     """Return who listens on each TCP port."""
     ports = listening_inodes()
+    sockets = socket_units()
     found = {str(port): "a program of another namespace" for port in ports.values()}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             links = [os.readlink(link) for link in (process / "fd").iterdir()]
             for link in links:
                 if link.startswith("socket:[") and link[8:-1] in ports:
-                    found[str(ports[link[8:-1]])] = owner(process)
+                    port = ports[link[8:-1]]
+                    found[str(port)] = sockets.get(port, "systemd") if process.name == "1" else owner(process)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended while we looked
     return found
@@ -150,6 +166,7 @@ def main() -> None:
         **release(),
         "memtotal_mb": memory_mb(),
         "processor_vcpus": len(os.sched_getaffinity(0)),
+        "architecture": platform.machine(),
         "packages": packages(),
         "postgresql_clusters": clusters(),
         "listeners": listeners(),

@@ -166,6 +166,11 @@ class Systemd:
         if found["UnitFileState"] == "disabled":
             self.order("enable", name)
         if found["ActiveState"] not in ("active", "reloading"):
+            if name.endswith(".socket"):
+                # systemd listens for no service that already runs, and listens by itself.
+                service = name[: -len("socket")] + "service"
+                if self.properties(service)["ActiveState"] == "active":
+                    self.order("stop", service)
             # Not "start": a unit that waits between two automatic restarts takes its new files at once this way.
             self.order("restart", name)
             return

@@ -1,0 +1,134 @@
+"""Gathers the wheels of a Python service on the control node, for the hosts that will run it, and prints the path of their archive.
+
+A host then needs no package index and no compiler. What is gathered already is not gathered again: the archive's name has the
+digest of all that went into it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+# glibc 2.34 and older: what every supported release can run.
+_NEWEST_GLIBC, _OLDEST_GLIBC = 34, 17
+
+
+def run_pip(*arguments: str) -> None:
+    """Run pip; end with what it said where it fails."""
+    done = subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"pip {arguments[0]} failed:\n{done.stderr[-4000:]}")
+
+
+def locked_for(lock: str, python: str, machine: str) -> str:
+    """Return the lines of a lock file that hold on a host with this Python and processor. pip itself would ask its own machine."""
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "platform_machine": machine,
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
+    kept = []
+    for entry in re.sub(r"\\\n", " ", lock).splitlines():
+        line = entry.strip()
+        if not line or line.startswith("#"):
+            continue
+        requirement, *hashes = re.split(r"\s+(?=--hash=)", line)
+        parsed = Requirement(requirement)
+        if parsed.marker is None or parsed.marker.evaluate(environment):
+            kept.append(" ".join([requirement.split(";")[0].strip(), *hashes]))
+    return "\n".join(kept) + "\n"
+
+
+def source_digest(project: Path) -> str:
+    """Return the digest of a project's own files."""
+    digest = hashlib.sha256()
+    for path in sorted([project / "pyproject.toml", *project.glob("src/**/*")]):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(project)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def platform_options(python: str, machine: str) -> list[str]:
+    """Return pip's options for a host with this Python and processor."""
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1)]
+    named = [f"--platform={platform}" for platform in [*platforms, f"manylinux2014_{machine}"]]
+    return ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *named]
+
+
+def gather_locked(directory: Path, project: Path, lock: str, options: list[str]) -> None:
+    """Gather a project of ours and exactly what its lock file names, by its hashes."""
+    requirements = directory / "requirements.txt"
+    requirements.write_text(lock)
+    run_pip("download", "--no-deps", "--require-hashes", f"--dest={directory}", f"--requirement={requirements}", *options)
+    requirements.unlink()
+    run_pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={directory}", str(project))
+
+
+def gather_required(directory: Path, wheel: Path, requirement: str, options: list[str]) -> None:
+    """Gather the newest that somebody else's project takes of what it needs."""
+    extras = re.search(r"\[[^]]*\]$", requirement)
+    run_pip("download", f"--dest={directory}", f"{wheel}{extras.group() if extras else ''}", *options)
+
+
+def archive(directory: Path, target: Path) -> None:
+    """Put a directory's wheels into one file, whole or not at all."""
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as handle, tarfile.open(fileobj=handle, mode="w") as tar:
+        for wheel in sorted(directory.glob("*.whl")):
+            tar.add(wheel, wheel.name)
+    os.replace(handle.name, target)
+
+
+def main() -> None:
+    """Gather, and print where."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True, help="directory of the archives")
+    parser.add_argument("--name", required=True, help="the service")
+    parser.add_argument("--python", required=True, help="the host's Python, such as 3.13")
+    parser.add_argument("--machine", required=True, help="the host's processor, such as x86_64")
+    parser.add_argument("--project", type=Path, help="a project of ours")
+    parser.add_argument("--lock", type=Path, help="its lock file")
+    parser.add_argument("--requirement", help="a project of somebody else's, as pip names it")
+    given = parser.parse_args()
+
+    given.cache.mkdir(parents=True, exist_ok=True)
+    options = platform_options(given.python, given.machine)
+    with (given.cache / "lock").open("w") as turn, tempfile.TemporaryDirectory() as scratch:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        directory = Path(scratch)
+        lock = ""
+        if given.requirement:
+            # Built at each run: only so is it known whether a branch or a directory has changed.
+            run_pip("wheel", "--no-deps", f"--wheel-dir={directory}", given.requirement)
+            (wheel,) = directory.glob("*.whl")
+            content = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        else:
+            lock = locked_for(given.lock.read_text(), given.python, given.machine)
+            content = lock + source_digest(given.project)
+        digest = hashlib.sha256("\0".join([content, *options]).encode()).hexdigest()[:16]
+        target = given.cache / f"{given.name}-{digest}.tar"
+        if not target.exists():
+            if given.requirement:
+                gather_required(directory, wheel, given.requirement, options)
+            else:
+                gather_locked(directory, given.project.resolve(), lock, options)
+            archive(directory, target)
+    print(target)
+
+
+if __name__ == "__main__":
+    main()
