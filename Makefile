@@ -67,6 +67,7 @@ molecule: .venv/.installed $(dcmtk)
 	$(bin)/molecule test --scenario-name default
 	$(bin)/molecule test --scenario-name hospital
 	$(bin)/molecule test --scenario-name upstream
+	$(bin)/molecule test --scenario-name worklist
 
 bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py

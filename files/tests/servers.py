@@ -87,3 +87,5 @@ class Service:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(40)
+        text = self.log.read_text()
+        assert "Traceback" not in text, text[text.index("Traceback") :][:4000]

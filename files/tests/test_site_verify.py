@@ -21,6 +21,7 @@ GIVEN: dict[str, Any] = {
     "aet": "ORTHANC",
     "dimse_study": "2.25.1",
     "web_study": "2.25.2",
+    "worklist": "yes",
 }
 
 
@@ -61,7 +62,7 @@ def test_site_that_is_down_fails_every_check_and_says_where_to_look() -> None:
     ended = run(GIVEN)
     assert ended.returncode == 1
     lines = ended.stdout.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 10
     assert [line.split()[0] for line in lines if " FAILED " not in line] == ["access"]
     assert "is orthanc@ running" in ended.stdout
 

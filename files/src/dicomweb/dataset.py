@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 import json
 import math
 import re
@@ -182,6 +183,9 @@ def _is_range(vr: str, value: str) -> bool:
 def _valid(vr: str, made: str, where: str, shown: Any) -> None:
     try:
         validate_value(vr, made, config.RAISE)
+        if vr in {"DA", "DT"} and made:
+            # Its form alone would let 30 February pass.
+            datetime.date(int(made[:4]), int(made[4:6] or 1), int(made[6:8] or 1))
     except (ValueError, OverflowError):
         raise RequestError(400, f"{where} has the value {_shown(shown)}, which the VR {vr} can't have (PS3.5 6.2).") from None
 
@@ -193,7 +197,7 @@ def _encodable(value: str, where: str) -> None:
         raise RequestError(400, f"{where} has half of a surrogate pair, which is no character.") from None
 
 
-def _person_name(value: Any, where: str) -> dict[str, str]:
+def _person_name(value: Any, where: str) -> dict[str, str] | None:
     if not isinstance(value, dict) or not set(value) <= set(_GROUPS):
         raise RequestError(400, f"{where} must be an object of {', '.join(_GROUPS)}, not {_shown(value)}.")
     made = {}
@@ -205,8 +209,10 @@ def _person_name(value: Any, where: str) -> dict[str, str]:
             raise RequestError(400, f"{where}: {group} has {_shown(text)}, which a person's name can't have.")
         _encodable(text, where)
         _valid("PN", text, where, text)
-        made[group] = text.rstrip(" ")
-    return made
+        # Empty components at the end say nothing (PS3.5 6.2.1.1).
+        if text.rstrip(" ^"):
+            made[group] = text.rstrip(" ^")
+    return made or None
 
 
 def _integer(vr: str, value: Any, where: str) -> int:

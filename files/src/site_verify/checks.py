@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import secrets
 import socket
 import ssl
 import uuid
@@ -207,6 +208,22 @@ class Site:
             if not url.startswith(self.settings.url("")):
                 raise Failed(f"WADO-RS names {url}, which isn't the address that was asked")
         return "2 instances, equal"
+
+    def check_ups(self) -> str:
+        """UPS-RS searches, and a subscription names a channel that this client can reach (PS3.18 11.9, 11.10); both are undone."""
+        if self.settings.worklist != "yes":
+            return "the site has no worklist service"
+        found = len(self.get("/workitems?limit=1").json())
+        subscriber = f"/dicom-web/workitems/1.2.840.10008.5.1.4.34.5/subscribers/VERIFY{secrets.token_hex(4).upper()}"
+        answer = self.web.post(self.settings.url(subscriber), timeout=TIMEOUT)
+        if answer.status_code != 201:
+            raise Failed(f"UPS-RS answers a subscription with {answer.status_code}: {answer.text[:200]}")
+        channel = answer.headers.get("Content-Location", "")
+        ended = self.web.delete(self.settings.url(subscriber), timeout=TIMEOUT).status_code
+        expected = self.settings.url("/dicom-web/ws/subscribers/").replace("http", "ws", 1)
+        if ended != 200 or not channel.startswith(expected):
+            raise Failed(f"UPS-RS names the channel {channel}, not one below {expected}, and ends the subscription with {ended}")
+        return f"search, subscription; {'there are' if found else 'no'} workitems"
 
     @staticmethod
     def succeeded(service: str, status: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Settings:
-    """One site. Ports are TCP; `http` is on, redirect or off; `access` is none, basic or client_certificate."""
+    """One site. Ports are TCP; `http` is on, redirect or off; `access` is none, basic or client_certificate; `worklist` is yes or empty."""
 
     host: str
     https_port: int
@@ -26,6 +26,7 @@ class Settings:
     client_key: str = ""
     verify_aet: str = "VERIFY"
     warning_days: int = 30
+    worklist: str = ""
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> Settings:

@@ -115,7 +115,7 @@ def main() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=30,
-        timeout_worker_healthcheck=30,
+        timeout_worker_healthcheck=10,
     )
     try:
         Multiprocess(config, sockets=[listener]).run()

@@ -286,7 +286,7 @@ _ROUTES = [
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return the application of one worker, whose settings are the environment's unless given."""
     chosen = settings or read_settings()
-    pool = make_pool(chosen.database_uri.get_secret_value(), chosen.database_connections)
+    pool = make_pool(chosen.database_uri.get_secret_value(), chosen.database_connections, chosen.database_patience)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -307,7 +307,7 @@ async def report_status(settings: Settings, status: str) -> None:
     """Tell every subscriber that the service was restarted or is going down (PS3.4 CC.2.4)."""
     from upsrs import subscriptions
 
-    pool = make_pool(settings.database_uri.get_secret_value(), 1)
+    pool = make_pool(settings.database_uri.get_secret_value(), 1, settings.database_patience)
     async with pool:
         woken = await in_transaction(
             pool, lambda connection: subscriptions.report_status(connection, status, settings.status_subscribers)

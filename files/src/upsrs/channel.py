@@ -7,6 +7,7 @@ acknowledgement, and until it comes they stay in the outbox.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import logging
@@ -44,16 +45,17 @@ class AcknowledgingProtocol(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             self.scope["extensions"][EXTENSION] = {"acknowledge": self.acknowledge, "abort": self.abort}
 
-    async def acknowledge(self) -> None:
-        """Return once the client has read all that was sent; raise ConnectionError where it is gone."""
-        await self.writable.wait()
+    def acknowledge(self) -> asyncio.Future[None]:
+        """Return what is done once the client has read all that was sent, or fails with ConnectionError where it is gone."""
+        future = self.loop.create_future()
         if self.disconnected or self.close_sent:
-            raise ConnectionResetError("The client is gone.")
+            future.set_exception(ConnectionResetError("The client is gone."))
+            return future
         payload = b"read" + next(self._numbers).to_bytes(8, "big")
-        future = self._awaited[payload] = self.loop.create_future()
+        self._awaited[payload] = future
         self.conn.send_ping(payload)
         self.transport.write(b"".join(self.conn.data_to_send()))
-        await future
+        return future
 
     def abort(self) -> None:
         """End the connection at once: a client that doesn't read would never let it be closed."""
@@ -110,7 +112,7 @@ class Dispatcher:
         async with anyio.create_task_group() as group:
             group.start_soon(self._persist, self._listen)
             group.start_soon(self._persist, self._dispatch)
-            group.start_soon(self._look)
+            group.start_soon(self._persist, self._look)
 
     async def _persist(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -118,7 +120,10 @@ class Dispatcher:
                 await work()
             except (psycopg.Error, PoolTimeout) as error:
                 _LOG.warning("database away: %s", type(error).__name__)
-                await asyncio.sleep(1)
+            except Exception:
+                # The channels must outlive a fault of ours: what it was, the log says.
+                _LOG.exception("channels disturbed")
+            await asyncio.sleep(1)
 
     async def _listen(self) -> None:
         connection = await psycopg.AsyncConnection.connect(
@@ -139,17 +144,16 @@ class Dispatcher:
         while True:
             await asyncio.sleep(_LOOK_INTERVAL)
             self._make_due(self._channels)
-            try:
-                await self._close_taken()
-            except (psycopg.Error, PoolTimeout):
-                continue
+            await self._close_taken()
 
     async def _close_taken(self) -> None:
         channels = [(channel.aetitle, channel.token) for channel in self._channels.values()]
         if channels:
             async with self._pool.connection() as connection:
                 for aetitle in await outbox.stale_channels(connection, channels):
-                    self._channels[aetitle].taken.set()
+                    taken = self._channels.get(aetitle)
+                    if taken is not None and (aetitle, taken.token) in channels:
+                        taken.taken.set()
 
     async def _dispatch(self) -> None:
         while True:
@@ -163,12 +167,13 @@ class Dispatcher:
                 raise
 
     async def _bring(self, due: set[str]) -> None:
-        channels = [channel for aetitle in due if (channel := self._channels.get(aetitle)) and len(channel.under_way) < _BATCH]
         read, self._read = self._read, []
+        waiting = {aetitle: channel.under_way.difference(read) for aetitle, channel in self._channels.items() if aetitle in due}
+        channels = [self._channels[aetitle] for aetitle, numbers in waiting.items() if len(numbers) < _BATCH]
         if not channels and not read:
             return
-        under_way = [number for channel in channels for number in channel.under_way]
-        wanted = [(channel.aetitle, channel.token, _BATCH - len(channel.under_way)) for channel in channels]
+        under_way = [number for channel in channels for number in waiting[channel.aetitle]]
+        wanted = [(channel.aetitle, channel.token, _BATCH - len(waiting[channel.aetitle])) for channel in channels]
         try:
             async with self._pool.connection() as connection:
                 if read:
@@ -217,11 +222,18 @@ class Dispatcher:
             with anyio.move_on_after(self._patience) as scope:
                 for event in events:
                     await channel.websocket.send_text(json.dumps(event.message, ensure_ascii=False, separators=(",", ":")))
-                await means["acknowledge"]()
+                acknowledged = means["acknowledge"]()
+                # As soon as it is known, also where the client has gone since and this task ends.
+                acknowledged.add_done_callback(functools.partial(self._take, channel, events))
+                await acknowledged
             if scope.cancelled_caught:
                 _LOG.warning("channel broken off aetitle=%r: it has not read for %g s", channel.aetitle, self._patience)
                 means["abort"]()
                 return
+
+    def _take(self, channel: _Channel, events: list[outbox.Waiting], acknowledged: asyncio.Future[None]) -> None:
+        """Note events that were read, to be forgotten."""
+        if not acknowledged.cancelled() and acknowledged.exception() is None:
             metrics.EVENTS_DELIVERED.inc(len(events))
             self._read += [event.id for event in events]
             self._due.add(channel.aetitle)

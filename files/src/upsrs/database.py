@@ -23,8 +23,6 @@ Connection = AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
 Result = TypeVar("Result")
 
-# How long a request waits for a database that is away, in seconds: longer than a restart of PostgreSQL takes.
-PATIENCE = 20.0
 _MIGRATION_LOCK = 0x55505352
 _RETRIED = (errors.SerializationFailure, errors.DeadlockDetected)
 
@@ -61,14 +59,17 @@ def _scripts(configuration: Config) -> Any:
     return ScriptDirectory.from_config(configuration).walk_revisions()
 
 
-def make_pool(uri: str, most: int) -> Pool:
-    """Return a pool, not yet open, whose connections are tried before they are lent."""
+def make_pool(uri: str, most: int, patience: float) -> Pool:
+    """Return a pool, not yet open, of at most `most` connections, which are tried before they are lent.
+
+    `patience` is how long whoever wants one waits for a database that is away, in seconds.
+    """
     return AsyncConnectionPool(
         uri,
         min_size=min(2, most),
         max_size=most,
         open=False,
-        timeout=PATIENCE,
+        timeout=patience,
         check=AsyncConnectionPool.check_connection,
         kwargs={"application_name": "pyupsrs"} | ({} if "connect_timeout" in conninfo_to_dict(uri) else {"connect_timeout": 5}),
     )
@@ -80,7 +81,7 @@ async def in_transaction(pool: Pool, work: Callable[[Connection], Awaitable[Resu
     Where the connection is lost during the commit, the database is asked what became of it. `work` may be called again, so it must
     change nothing but the database. Raises RequestError (503) where the database stays away.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + pool.timeout
     while True:
         number: str | None = None
         try:
@@ -103,7 +104,7 @@ async def in_transaction(pool: Pool, work: Callable[[Connection], Awaitable[Resu
 
 
 async def _is_committed(pool: Pool, number: str) -> bool:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + pool.timeout
     while time.monotonic() < deadline:
         try:
             async with pool.connection() as connection:

@@ -30,7 +30,11 @@ _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _TIME_VRS = frozenset({"DA", "DT", "TM"})
 # VRs whose values have no wildcards (PS3.4 C.2.2.2.4).
 _WITHOUT_WILDCARDS = frozenset({"AS", "AT", "DA", "DT", "TM", "UI", "UR"}) | INTEGER_VRS | DECIMAL_VRS
-_DATETIME = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.(\d{1,6}))?([+-]\d{4})?", re.ASCII)
+# An offset from UTC goes from -1200 to +1400: what is beyond, after a hyphen, is the year at which a range ends.
+_OFFSET = r"[+-](?:0\d|1[0-4])[0-5]\d"
+_DATETIME = re.compile(rf"(\d{{4}})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.(\d{{1,6}}))?({_OFFSET})?", re.ASCII)
+_ONE_TIME = re.compile(rf"\d{{4,14}}(\.\d+)?({_OFFSET})?", re.ASCII)
+_TIME_RANGE = re.compile(rf"([\d.]*(?:{_OFFSET})?)-([\d.]*(?:{_OFFSET})?)", re.ASCII)
 
 
 @dataclass
@@ -56,7 +60,7 @@ def condition(matching: Matching, *, fuzzy: bool = False, empty_value: bool = Fa
     made = Condition()
     keys = dict(matching)
     offset = str(keys.pop(tags.TIMEZONE_OFFSET, "") or "+0000")
-    if not re.fullmatch(r"[+-]\d{4}", offset, re.ASCII):
+    if not re.fullmatch(_OFFSET, offset, re.ASCII):
         raise RequestError(400, f"The key {described(tags.TIMEZONE_OFFSET)} is {offset[:20]!r}: give an offset such as +0100.")
     if tags.TRANSACTION_UID in keys:
         raise RequestError(400, f"{described(tags.TRANSACTION_UID)} is the performer's secret: it can't be searched for.")
@@ -165,7 +169,7 @@ def _add_name(made: Condition, place: str, tag: str, value: str, fuzzy: bool) ->
         words = [word for word in re.split(r"[\s^=,.*?-]+", _plain(value)) if word]
         plain = (
             "lower(regexp_replace(normalize(concat_ws(' ', v->>'Alphabetic', v->>'Ideographic', v->>'Phonetic'), NFKD), "
-            r"'[\u0300-\u036F]', 'g'))"
+            r"'[\u0300-\u036F]', '', 'g'))"
         )
         tests = " AND ".join([f"{plain} ~ %s"] * len(words)) or "true"
         made.add(f"EXISTS (SELECT FROM {elements} WHERE {tests})", *[rf"(^|[\s^,.-]){re.escape(word)}" for word in words])
@@ -220,11 +224,8 @@ def _range(tag: str, value: str) -> tuple[str, str]:
 
 def _times(tag: str, value: str, offset: str) -> tuple[datetime.datetime, datetime.datetime]:
     """Return the moments between which a DT or a range of two lies, the second excluded."""
-    match = re.fullmatch(r"([\d.]*(?:[+-]\d{4}(?=-|$))?)-([\d.]*(?:[+-]\d{4})?)", value, re.ASCII)
-    if (match and not re.fullmatch(r"\d{4,14}(\.\d+)?[+-]\d{4}", value, re.ASCII)) or value.endswith("-"):
-        low, high = match.groups() if match else (value[:-1], "")
-    else:
-        low = high = value
+    match = None if _ONE_TIME.fullmatch(value) else _TIME_RANGE.fullmatch(value)
+    low, high = match.groups() if match else (value, value)
     try:
         least = datetime.datetime(1, 1, 2, tzinfo=datetime.timezone.utc)
         greatest = datetime.datetime(9999, 12, 30, tzinfo=datetime.timezone.utc)

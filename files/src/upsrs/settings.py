@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     database_connections: Annotated[int, Field(ge=1, le=100)] = 8
     """Most connections of each worker, besides the one that it listens on."""
+    database_patience: Annotated[float, Field(gt=0)] = 20
+    """Seconds that a request waits for a database that is away: longer than a restart of PostgreSQL takes."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     ae_title: str = "PYUPSRS"

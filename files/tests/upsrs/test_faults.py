@@ -1,0 +1,159 @@
+"""Workers killed and the database restarted in the middle of changes: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from servers import Postgres, Service
+from websockets.exceptions import ConnectionClosed
+from worklist_client import GLOBAL, Client, Dataset, events, new_uid, workitem
+
+WORKITEMS = 60
+
+
+def heard(client: Client, aetitle: str, count: int) -> list[tuple[int, str, Dataset]]:
+    """Return a subscriber's State Reports, over as many connections as it takes; a doublet is told by its Message ID."""
+    received: dict[int, tuple[int, str, Dataset]] = {}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with client.channel(aetitle) as channel:
+                while True:
+                    event = events(channel, 1, timeout=1)[0]
+                    received.setdefault(event[2]["00000110"]["Value"][0], event)
+        except TimeoutError:
+            reports = [event for event in received.values() if event[0] == 1]
+            if len(reports) >= count:
+                return reports
+        except (ConnectionClosed, OSError):
+            continue
+    raise AssertionError(f"{len(received)} events of {count}")
+
+
+def workers(service: Service) -> list[int]:
+    """Return the processes that answer requests."""
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def kill_workers(service: Service, postgres: Postgres) -> None:
+    for worker in workers(service):
+        os.kill(worker, signal.SIGKILL)
+        time.sleep(0.3)
+
+
+def restart_database(service: Service, postgres: Postgres) -> None:
+    postgres.stop()
+    time.sleep(0.5)
+    postgres.start()
+
+
+def reload(service: Service, postgres: Postgres) -> None:
+    service.process.send_signal(signal.SIGHUP)
+
+
+def persist(request: Callable[[], requests.Response], done: int, already: set[int]) -> None:
+    """Repeat a request until it is answered; `already` says that an attempt whose answer was lost was done."""
+    for attempt in range(60):
+        try:
+            answer = request()
+        except requests.ConnectionError:
+            time.sleep(0.2)
+            continue
+        if answer.status_code == done or (attempt and answer.status_code in already):
+            return
+        assert answer.status_code == 503, answer.text
+        time.sleep(0.2)
+    raise AssertionError("never answered")
+
+
+@pytest.mark.parametrize("fault", [kill_workers, restart_database, reload])
+def test_changes_under_faults(postgres: Postgres, fault: Callable[[Service, Postgres], None]) -> None:
+    service = Service(postgres.make_database(fault.__name__), PYUPSRS_WORKERS="3")
+    url = service.url
+    Client(url).subscribe(GLOBAL, "WATCH")
+    uids = [new_uid() for _ in range(WORKITEMS)]
+
+    def perform(uid: str) -> None:
+        client, transaction_uid = Client(url), new_uid()
+        persist(lambda: client.create(workitem(), uid), 201, {409})
+        persist(lambda: client.change_state(uid, "IN PROGRESS", transaction_uid), 200, {409})
+
+    stop = threading.Event()
+
+    def disturb() -> None:
+        while not stop.is_set():
+            fault(service, postgres)
+            stop.wait(1.5)
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(perform, uids))
+    finally:
+        stop.set()
+        disturber.join()
+    try:
+        client = Client(url)
+        persist(lambda: client.search("?limit=1"), 200, set())
+        assert set(client.found("?00741000=IN%20PROGRESS&limit=1000")) == set(uids)
+        received = [(about, dataset["00741000"]["Value"][0]) for _, about, dataset in heard(client, "WATCH", 2 * WORKITEMS)]
+        for uid in uids:
+            assert [state for about, state in received if about == uid] == ["SCHEDULED", "IN PROGRESS"]
+    finally:
+        service.stop()
+
+
+def test_a_rolling_restart_refuses_nobody(postgres: Postgres) -> None:
+    service = Service(postgres.make_database("rolling"), PYUPSRS_WORKERS="2")
+    before = set(workers(service))
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            # A connection for each, as nginx has it.
+            statuses.append(requests.get(f"{service.url}/workitems?limit=1", timeout=10).status_code)
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    try:
+        service.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 30
+        while set(workers(service)) & before or len(workers(service)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        time.sleep(1)
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+        service.stop()
+    assert len(statuses) > 50 and set(statuses) == {200}
+
+
+def test_without_the_database_it_says_so_and_comes_back(postgres: Postgres) -> None:
+    service = Service(postgres.make_database("away"), PYUPSRS_WORKERS="1", PYUPSRS_DATABASE_PATIENCE="3")
+    client = Client(service.url)
+    uid = client.created()
+    postgres.stop()
+    try:
+        assert requests.get(f"{service.url}/health", timeout=10).status_code == 503
+        answer = client.retrieve(uid, timeout=60)
+        assert answer.status_code == 503 and answer.headers["Retry-After"] == "5"
+    finally:
+        postgres.start()
+    try:
+        persist(lambda: client.retrieve(uid), 200, set())
+    finally:
+        service.stop()
