@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Settings:
-    """One site. Ports are TCP; `http` is on, redirect or off; `access` is none, basic or client_certificate; `worklist` is yes or empty."""
+    """One site. Ports are TCP. `http`: on, redirect, off; `access`: none, basic, client_certificate; `worklist`: yes or empty."""
 
     host: str
     https_port: int

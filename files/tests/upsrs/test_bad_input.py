@@ -201,7 +201,7 @@ def test_a_wrong_uid_in_the_address(client: Client, uid: str) -> None:
         b"<!DOCTYPE x [<!ENTITY a 'b'>]><NativeDicomModel>&a;</NativeDicomModel>",
         b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><NativeDicomModel/>',
         f"<NativeDicomModel {NAMESPACE}><Value>1</Value></NativeDicomModel>".encode(),
-        f'<NativeDicomModel {NAMESPACE}><DicomAttribute tag="00741000" vr="CS"><Price/></DicomAttribute></NativeDicomModel>'.encode(),
+        f'<NativeDicomModel {NAMESPACE}><DicomAttribute tag="00741000" vr="CS"><X/></DicomAttribute></NativeDicomModel>'.encode(),
         f'<NativeDicomModel {NAMESPACE}><DicomAttribute tag="0074" vr="CS"/></NativeDicomModel>'.encode(),
         f"<NativeDicomModel {NAMESPACE}><DicomAttribute/></NativeDicomModel>".encode(),
         f"<NativeDicomModel {NAMESPACE}/>".encode(),

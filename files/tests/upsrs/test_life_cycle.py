@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
 
 import pytest
 import requests
@@ -374,3 +375,22 @@ def test_errors_are_json_and_name_the_method(client: Client) -> None:
     assert answer.headers["Allow"] == "GET, POST, OPTIONS"
     nothing = requests.get(f"{client.url}/nothing", timeout=5)
     assert nothing.status_code == 404 and nothing.json()["message"]
+
+
+def test_no_match_as_others_answer_it(postgres: Postgres) -> None:
+    service = Service(postgres.make_database("others"), PYUPSRS_EMPTY_SEARCH_STATUS="404", PYUPSRS_WORKERS="1")
+    try:
+        answer = Client(service.url).search("?PatientID=nobody")
+        assert (answer.status_code, answer.json()) == (404, [])
+    finally:
+        service.stop()
+
+
+def test_capabilities(client: Client) -> None:
+    answer = client.session.options(f"{client.url}/workitems")
+    assert answer.headers["Content-Type"] == "application/vnd.sun.wadl+xml"
+    assert answer.headers["Allow"] == "GET, POST, OPTIONS"
+    root = ElementTree.fromstring(answer.content)
+    names = {node.get("id") for node in root.iter("{http://wadl.dev.java.net/2009/02}method")}
+    assert {"CreateWorkitem", "UpdateWorkitem", "ChangeWorkitemState", "Subscribe", "OpenNotificationChannel"} <= names
+    assert client.session.options(f"{client.url}/workitems/1.2.3/state").headers["Allow"] == "PUT, OPTIONS"

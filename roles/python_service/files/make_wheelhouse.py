@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -55,9 +56,11 @@ def locked_for(lock: str, python: str, machine: str) -> str:
 
 
 def source_digest(project: Path) -> str:
-    """Return the digest of a project's own files."""
+    """Return the digest of those files of a project that go into its wheel."""
     digest = hashlib.sha256()
-    for path in sorted([project / "pyproject.toml", *project.glob("src/**/*")]):
+    settings = project / "pyproject.toml"
+    packages = tomllib.loads(settings.read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    for path in sorted([settings, *(path for package in packages for path in (project / package).rglob("*"))]):
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(project)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -1,0 +1,30 @@
+"""docs/worklist.md names tests that exist, and every Warning of the service."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[3]
+PAGE = (PROJECT / "docs/worklist.md").read_text()
+TABLE = PAGE[PAGE.index("## Every status") :]
+
+
+def test_every_test_that_the_table_names_exists() -> None:
+    source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", TABLE))
+    assert len(named) > 40
+    assert not {name for name in named if f"def {name}(" not in source}
+
+
+def test_every_warning_stands_in_the_table() -> None:
+    source = "".join((PROJECT / "files/src/upsrs" / name).read_text() for name in ("states.py", "worklist.py"))
+    said = set(re.findall(r'"((?:The|There|Deletion)[^"]*(?:\.|requested))"', source)) - {"The workitem is SCHEDULED: update it"}
+    warnings = {
+        text
+        for text in said
+        if re.match(r"The (Workitem was|target|submitted|Transaction UID is|UPS is|performer)|There are|Deletion", text)
+    }
+    assert len(warnings) >= 11
+    for text in warnings:
+        assert text.replace("{}", "COMPLETED").replace("{remaining}", "<remaining>") in TABLE, text
