@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import uuid
@@ -169,11 +170,17 @@ class Client:
 
     def channel(self, aetitle: str) -> ClientConnection:
         """Open a subscriber's notification channel."""
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
         address = f"{self.url.replace('http', 'ws', 1)}/ws/subscribers/{aetitle}"
-        return connect(address, ssl=context if address.startswith("wss") else None, proxy=None, legacy=True)
+        headers = {}
+        if isinstance(self.session.auth, tuple):
+            headers["Authorization"] = "Basic " + base64.b64encode(":".join(self.session.auth).encode()).decode()
+        context = None
+        if address.startswith("wss"):
+            authority = self.session.verify if isinstance(self.session.verify, str) else None
+            context = ssl.create_default_context(cafile=authority)
+            context.check_hostname = authority is not None
+            context.verify_mode = ssl.CERT_REQUIRED if authority else ssl.CERT_NONE
+        return connect(address, ssl=context, additional_headers=headers, proxy=None, legacy=True)
 
 
 def warning(answer: requests.Response) -> str | None:

@@ -26,7 +26,8 @@ INSERT INTO workitems (uid, dataset, scheduled_start, modified)
 SELECT '2.25.' || n, %s::jsonb || jsonb_build_object(
     '00080018', jsonb_build_object('vr', 'UI', 'Value', jsonb_build_array('2.25.' || n)),
     '00100020', jsonb_build_object('vr', 'LO', 'Value', jsonb_build_array('BENCH-' || n)),
-    '00404005', jsonb_build_object('vr', 'DT', 'Value', jsonb_build_array(to_char(date '2030-01-01' + n / 10, 'YYYYMMDD') || '0930')),
+    '00404005', jsonb_build_object('vr', 'DT', 'Value', jsonb_build_array(
+        to_char(date '2030-01-01' + n / 10, 'YYYYMMDD') || '0930')),
     '00404025', jsonb_build_object('vr', 'SQ', 'Value', jsonb_build_array(jsonb_build_object(
         '00080100', jsonb_build_object('vr', 'SH', 'Value', jsonb_build_array('ST' || n / 10))))),
     '00741000', jsonb_build_object('vr', 'CS', 'Value', jsonb_build_array(

@@ -21,6 +21,7 @@ if [ -n "$installed" ]; then
     DEBIAN_FRONTEND=noninteractive apt-get purge --yes --quiet --quiet $installed >/dev/null
 fi
 rm -rf /etc/orthanc /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgresql /var/lib/nginx \
+    /opt/dicomweb-site /etc/pyupsrs /etc/systemd/system/pyupsrs.service /etc/systemd/system/pyupsrs.socket \
     /etc/systemd/system/orthanc@.service /etc/systemd/system/nginx.service.d /etc/systemd/system/postgresql@.service.d \
     /etc/dicomweb-firewall.nft /etc/systemd/system/dicomweb-firewall.service \
     /usr/local/sbin/dicomweb-quickack /etc/systemd/system/dicomweb-quickack.service "$@"

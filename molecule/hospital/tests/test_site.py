@@ -15,6 +15,8 @@ from datasets import of_kind, read, same
 from dimse import Archive
 from hosts import PROJECT, Host, play
 from web import DICOM, Web, parts
+from websockets.exceptions import InvalidStatus
+from worklist_client import GLOBAL, Client, events, new_aetitle
 
 SECRETS = PROJECT / ".cache/hospital"
 os.environ.setdefault("ANSIBLE_VAULT_PASSWORD_FILE", str(PROJECT / "molecule/hospital/vault_password.sh"))
@@ -59,6 +61,29 @@ def test_metadata_names_the_public_address_and_not_the_archive(by_name: dict[str
     told = web.get(f"{sent.url}/metadata").text
     assert f"https://{by_name['dicom-web'].address}:9443/dicom-web/" in told.replace("\\/", "/")
     assert by_name["dicom-store"].address not in told
+
+
+def test_the_worklist_through_both_nginxes(by_name: dict[str, Host], web: Web) -> None:
+    client = Client(f"{web.root}/dicom-web")
+    client.session = web.session
+    aetitle = new_aetitle()
+    subscribed = client.subscribe(GLOBAL, aetitle)
+    assert subscribed.headers["Content-Location"] == f"wss://{by_name['dicom-web'].address}:9443/dicom-web/ws/subscribers/{aetitle}"
+    try:
+        with client.channel(aetitle) as channel:
+            uid, _ = client.claimed()
+            assert client.request_cancellation(uid).status_code == 202
+            *reports, (kind, about, event) = events(channel, 3)
+        assert [dataset["00741000"]["Value"][0] for _, _, dataset in reports] == ["SCHEDULED", "IN PROGRESS"]
+        # The one who asks is the user that the public face let in.
+        assert (kind, about, event["00741236"]["Value"]) == (2, uid, ["radiology"])
+    finally:
+        client.unsubscribe(GLOBAL, aetitle)
+    web.session.auth = None
+    assert client.search().status_code == 401
+    with pytest.raises(InvalidStatus) as refused:
+        client.channel(aetitle)
+    assert refused.value.response.status_code == 401
 
 
 @pytest.mark.parametrize("auth", [None, ("radiology", "wrong"), ("nginx", "guess")], ids=["nobody", "wrong password", "inner user"])

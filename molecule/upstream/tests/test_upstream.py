@@ -55,5 +55,6 @@ def test_reset_removes_services_and_data(host: Host) -> None:
     ended = play("playbooks/reset.yml", "-e", f"confirm={host.name}")
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert host.run("ss -Htln | grep -cv ':22 \\|:8900 ' || true").strip() == "0"
-    assert host.shell.run("ls -d /var/lib/orthanc /var/lib/postgresql /etc/nginx /etc/orthanc").stdout == ""
+    left = "/var/lib/orthanc /var/lib/postgresql /etc/nginx /etc/orthanc /etc/pyupsrs /opt/dicomweb-site"
+    assert host.shell.run(f"ls -d {left}").stdout == ""
     assert "dicomweb_firewall" not in host.run("nft list tables")
