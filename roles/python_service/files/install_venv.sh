@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a virtual environment from an archive of wheels, whole or not at all, and makes it the current one. The one before stays, for
+# Makes a virtual environment from an archive of packages, whole or not at all, and makes it the current one. The one before stays, for
 # what still runs in it; older ones go.
 # Usage: install_venv.sh DIRECTORY RELEASE
 set -eu
@@ -8,18 +8,24 @@ release=$2
 cd "$directory"
 if [ ! -e "$release/complete" ]; then
     rm -rf "$release"
-    mkdir -p "$release/wheels"
-    tar -xf "$release.tar" -C "$release/wheels"
-    python3 -m venv "$release/venv"
-    "$release/venv/bin/pip" install --quiet --disable-pip-version-check --no-index --no-deps "$release"/wheels/*.whl
-    rm -rf "$release/wheels"
+    python3 -m venv --without-pip "$release/venv"
+    tar -xf "$release.tgz" -C "$release"
+    packages=$("$release/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    rmdir "$packages"
+    mv "$release/site-packages" "$packages"
+    for script in "$release"/bin/*; do
+        sed "1s|^#!.*|#!$directory/$release/venv/bin/python|" "$script" >"$release/venv/bin/${script##*/}"
+        chmod 0755 "$release/venv/bin/${script##*/}"
+    done
+    rm -rf "$release/bin"
+    "$release/venv/bin/python" -m compileall -q -j 0 "$packages"
     sync -f "$release"
     touch "$release/complete"
 fi
 former=$(readlink current || true)
 ln -sfn "$release" current.new
 mv -T current.new current
-rm -f -- *.tar
+rm -f -- *.tgz
 for path in */; do
     case "${path%/}" in
     current | "$release" | "$former") ;;
