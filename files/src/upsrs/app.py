@@ -32,6 +32,7 @@ from upsrs.worklist import Answer, Worklist
 _LOG = logging.getLogger("upsrs")
 _TIDY_INTERVAL = 300.0
 _TIDY_BATCH = 1000
+_CANCELLATION = frozenset({tags.CANCELLATION_REASON, tags.DISCONTINUATION_REASON, tags.CONTACT_URI, tags.CONTACT_NAME})
 
 Handler = Callable[["_Service", Request], Awaitable[Response]]
 
@@ -118,6 +119,13 @@ def _transaction_uid(request: Request, body: Dataset) -> str | None:
     return checked_uid(named.pop(), "The Transaction UID") if named else None
 
 
+def _requester(request: Request) -> str | None:
+    named = request.path_params.get("requester") or _parameter(request, "requester")
+    # The user that nginx has let in, where his name can be one of an AE.
+    user = request.headers.get("x-remote-user", "")
+    return checked_ae_title(named) if named else user if is_ae_title(user) else None
+
+
 async def _create(service: _Service, request: Request) -> Response:
     wire.wanted_type(request)
     uid: str | None = None
@@ -154,7 +162,12 @@ async def _update(service: _Service, request: Request) -> Response:
     uid = _uid(request)
     wire.wanted_type(request)
     body = await wire.read_dataset(request, service.most)
-    answer = await service.worklist.update(uid, body, _transaction_uid(request, body))
+    transaction_uid = _transaction_uid(request, body)
+    if request.method == "POST" and not transaction_uid and body and set(body) <= _CANCELLATION:
+        # Some clients ask for a cancellation here. None of these is an attribute of a workitem itself, so it can't be an update.
+        answer = await service.worklist.request_cancellation(uid, body, _requester(request))
+    else:
+        answer = await service.worklist.update(uid, body, transaction_uid)
     return _answered(request, answer, {"Content-Location": wire.public_url(request, "workitems", uid)})
 
 
@@ -173,11 +186,7 @@ async def _request_cancellation(service: _Service, request: Request) -> Response
     uid = _uid(request)
     wire.wanted_type(request)
     body = await wire.read_dataset(request, service.most, may_be_empty=True)
-    named = request.path_params.get("requester") or _parameter(request, "requester")
-    # The user that nginx has let in, where his name can be one of an AE.
-    user = request.headers.get("x-remote-user", "")
-    requester = checked_ae_title(named) if named else user if is_ae_title(user) else None
-    answer = await service.worklist.request_cancellation(uid, body, requester)
+    answer = await service.worklist.request_cancellation(uid, body, _requester(request))
     return _answered(request, answer, {"Content-Location": wire.public_url(request, "workitems", uid)})
 
 

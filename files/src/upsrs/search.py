@@ -148,7 +148,7 @@ def _add_value(made: Condition, contained: Dataset, place: str, tag: str, value:
         _add_name(made, place, tag, value, fuzzy)
     elif vrs <= INTEGER_VRS | DECIMAL_VRS:
         contained[tag] = {"Value": [_number(tag, value)]}
-    elif vrs <= _TIME_VRS and ("-" in value and not re.fullmatch(r"\d+(\.\d+)?-\d{4}", value)):
+    elif vrs <= _TIME_VRS and "-" in value and not (vrs == {"DT"} and _ONE_TIME.fullmatch(value)):
         low, high = _range(tag, value)
         made.add(
             f'EXISTS (SELECT FROM {elements} WHERE v COLLATE "C" >= %s AND left(v, %s) COLLATE "C" <= %s)', low, len(high), high

@@ -84,8 +84,11 @@ async def save(connection: Connection, workitem: Workitem, now: datetime.datetim
     )
 
 
-async def find(connection: Connection, wanted: Condition, limit: int, offset: int) -> tuple[list[Dataset], int]:
-    """Return the workitems that meet a condition, the oldest first, and how many more there are beyond `limit`."""
+async def find(connection: Connection, wanted: Condition, limit: int, offset: int, countable: int) -> tuple[list[Dataset], int]:
+    """Return the workitems that meet a condition, the oldest first, and how many more there are beyond `limit`.
+
+    Not more than `countable` of these are counted: to count them all would take longer than to find the first.
+    """
     cursor = await connection.execute(
         f"SELECT dataset FROM workitems WHERE deleted_at IS NULL AND {wanted.sql} ORDER BY id LIMIT %s OFFSET %s",
         (*wanted.values, limit + 1, offset),
@@ -93,7 +96,10 @@ async def find(connection: Connection, wanted: Condition, limit: int, offset: in
     found = [row[0] for row in await cursor.fetchall()]
     if len(found) <= limit:
         return found, 0
-    cursor = await connection.execute(f"SELECT count(*) FROM workitems WHERE deleted_at IS NULL AND {wanted.sql}", wanted.values)
+    cursor = await connection.execute(
+        f"SELECT count(*) FROM (SELECT FROM workitems WHERE deleted_at IS NULL AND {wanted.sql} LIMIT %s) w",
+        (*wanted.values, offset + limit + countable),
+    )
     row = await cursor.fetchone()
     return found[:limit], (row[0] if row else 0) - offset - limit
 

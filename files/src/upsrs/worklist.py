@@ -184,7 +184,7 @@ class Worklist:
         limit = most if query.limit is None else min(query.limit, most)
 
         async def work(connection: Connection) -> Answer:
-            found, remaining = await store.find(connection, wanted, limit, query.offset)
+            found, remaining = await store.find(connection, wanted, limit, query.offset, most)
             kept = found if query.include_all else [_selected(dataset, query) for dataset in found]
             warnings = (f"There are {remaining} additional results that can be requested",) if remaining else ()
             return Answer(200 if kept else self.settings.empty_search_status, kept, warnings=warnings)

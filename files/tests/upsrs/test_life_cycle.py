@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 import requests
+from dicomweb.dataset import checked
+from dicomweb.native_xml import read_xml, write_xml
 from servers import Postgres, Service
 from worklist_client import JSON, Client, discontinued, element, new_uid, performed, warning, workitem
 
@@ -346,6 +348,34 @@ def test_cancellation_that_nobody_would_hear(client: Client) -> None:
     answer = client.request_cancellation(uid)
     assert (answer.status_code, warning(answer)) == (409, "The performer cannot be contacted.")
     assert client.request_cancellation(new_uid()).status_code == 404
+
+
+def test_cancellation_as_some_clients_ask_for_it(client: Client) -> None:
+    uid = client.created()
+    assert client.update(uid, {"00741238": element("LT", "not needed")}).status_code == 202
+    assert state(client, uid) == "CANCELED"
+    other = client.created()
+    assert client.update(other, {}).status_code == 200
+    assert client.update(other, {"00741238": element("LT", "x"), "00741202": element("LO", "OTHER")}).status_code == 200
+    assert state(client, other) == "SCHEDULED"
+
+
+def test_a_life_in_xml(client: Client) -> None:
+    headers = {"Content-Type": "application/dicom+xml", "Accept": "application/dicom+xml"}
+    uid, transaction_uid = new_uid(), new_uid()
+    dataset = workitem(T00100010=element("PN", {"Alphabetic": "Müller^Änne", "Ideographic": "山田^太郎"}))
+    created = client.session.post(f"{client.url}/workitems?workitem={uid}", data=write_xml(dataset), headers=headers)
+    assert created.status_code == 201, created.text
+    kept = client.dataset(uid)
+    assert {tag: kept[tag] for tag in dataset if tag != "00081195"} == {tag: dataset[tag] for tag in dataset if tag != "00081195"}
+    claim = write_xml({"00081195": element("UI", transaction_uid), "00741000": element("CS", "IN PROGRESS")})
+    assert client.session.put(f"{client.url}/workitems/{uid}/state", data=claim, headers=headers).status_code == 200
+    address = f"{client.url}/workitems/{uid}?transaction-uid={transaction_uid}"
+    assert client.session.post(address, data=write_xml(performed()), headers=headers).status_code == 200
+    answer = client.retrieve(uid, headers=headers)
+    assert answer.headers["Content-Type"] == "application/dicom+xml"
+    assert checked(read_xml(answer.content)) == client.dataset(uid)
+    assert client.change_state(uid, "COMPLETED", transaction_uid).status_code == 200
 
 
 def test_strict_bare_and_older_answers(postgres: Postgres) -> None:

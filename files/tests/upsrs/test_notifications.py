@@ -305,6 +305,26 @@ def test_a_second_connection_takes_the_channel(client: Client, aetitle: str) -> 
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 4000
 
 
+def test_services_of_several_hosts_are_one_worklist(postgres: Postgres) -> None:
+    uri = postgres.make_database("hosts")
+    one, other = (Service(uri, PYUPSRS_WORKERS="1") for _ in range(2))
+    first, second = Client(one.url), Client(other.url)
+    try:
+        first.subscribe(GLOBAL, "WATCH")
+        with second.channel("WATCH") as channel:
+            uids = [client.created() for client in (first, second) * 10]
+            assert [about for _, about, _ in events(channel, 20)] == uids
+            with first.channel("WATCH") as newer:
+                uids = [client.created() for client in (first, second) * 10]
+                assert [about for _, about, _ in events(newer, 20)] == uids
+            with pytest.raises(ConnectionClosed):
+                channel.recv(timeout=15)
+        assert set(first.found("")) == set(second.found(""))
+    finally:
+        one.stop()
+        other.stop()
+
+
 def test_a_wrong_ae_title_has_no_channel(client: Client) -> None:
     with pytest.raises(InvalidStatus) as refused:
         client.channel("SEVENTEEN-LETTERS")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import pytest
-from servers import Service
+from servers import Postgres, Service
 from worklist_client import Client, code, element, new_uid, warning
 
 LABEL = f"SEARCH-{new_uid()[-8:]}"
@@ -28,6 +28,7 @@ WORKITEMS = {
         "T00404025": element("SQ", code("MR1", "99A"), code("CT1", "99B")),
         "T00741204": element("LO", "100% of * and _"),
         "T00100030": element("DA", "19991231"),
+        "T00100032": element("TM", "093000"),
     },
     "east": {
         "T00100010": element("PN", {"Alphabetic": "O'Neil^Mary^^Dr"}),
@@ -100,6 +101,9 @@ def uids(service: Service) -> Iterator[dict[str, str]]:
         ("PatientBirthDate=19990101-19991231", "mr"),
         ("PatientBirthDate=-19700101", "ct east"),
         ("PatientBirthDate=20000101-", ""),
+        ("PatientBirthTime=0900-1000", "mr"),
+        ("PatientBirthTime=-0930", "mr"),
+        ("PatientBirthTime=0931-", ""),
         # Within sequences: all keys of one in the same item.
         ("00404025.00080100=CT1", "ct mr"),
         ("ScheduledStationNameCodeSequence.CodeValue=MR1", "mr"),
@@ -160,6 +164,20 @@ def test_what_remains_is_said(client: Client, uids: dict[str, str]) -> None:
     assert warning(client.search(f"?00741202={LABEL}&limit=1")) == "There are 2 additional results that can be requested"
     assert warning(client.search(f"?00741202={LABEL}&limit=1&offset=1")) == "There are 1 additional results that can be requested"
     assert warning(client.search(f"?00741202={LABEL}&limit=3")) is None
+
+
+def test_not_more_are_counted_than_one_search_answers(postgres: Postgres) -> None:
+    service = Service(postgres.make_database("most"), PYUPSRS_MAX_RESULTS="5", PYUPSRS_WORKERS="1")
+    client = Client(service.url)
+    try:
+        for _ in range(12):
+            client.created()
+        for query, count, remaining in (("?limit=100", 5, 5), ("?limit=2", 2, 5), ("?offset=6", 5, 1), ("?offset=7", 5, None)):
+            answer = client.search(query)
+            assert len(answer.json()) == count
+            assert warning(answer) == (f"There are {remaining} additional results that can be requested" if remaining else None)
+    finally:
+        service.stop()
 
 
 def test_no_match(client: Client) -> None:

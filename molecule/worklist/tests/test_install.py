@@ -38,6 +38,11 @@ def test_a_wrong_setting_stops_the_play_before_anything_changes(setting: dict[st
     assert all(count == "0" for count in re.findall(r"changed=(\d+)", done.stdout))
 
 
+def test_a_site_without_a_worklist_can_be_planned() -> None:
+    done = play("site.yml", "--check", "--extra-vars", json.dumps({"site_worklist": False}))
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 def test_another_package_takes_its_place_and_it_comes_back(host: Host, client: Client) -> None:
     """The package of others can't be had here: a checkout of our own, run by its command, stands in for it."""
     uid = client.created()

@@ -83,6 +83,16 @@ def gather_locked(directory: Path, project: Path, lock: str, options: list[str])
     run_pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={directory}", str(project))
 
 
+def get_project(directory: Path, requirement: str, options: list[str]) -> Path:
+    """Return the wheel of somebody else's project: built from a directory or a repository, or of a package index as it is there."""
+    if "/" in requirement:
+        run_pip("wheel", "--no-deps", f"--wheel-dir={directory}", requirement)
+    else:
+        run_pip("download", "--no-deps", f"--dest={directory}", requirement, *options)
+    (wheel,) = directory.glob("*.whl")
+    return wheel
+
+
 def gather_required(directory: Path, wheel: Path, requirement: str, options: list[str]) -> None:
     """Gather the newest that somebody else's project takes of what it needs."""
     extras = re.search(r"\[[^]]*\]$", requirement)
@@ -132,9 +142,8 @@ def main() -> None:
         directory = Path(scratch)
         lock = ""
         if given.requirement:
-            # Built at each run: only so is it known whether a branch or a directory has changed.
-            run_pip("wheel", "--no-deps", f"--wheel-dir={directory}", given.requirement)
-            (wheel,) = directory.glob("*.whl")
+            # At each run: only so is it known whether a branch, a directory or the newest version has changed.
+            wheel = get_project(directory, given.requirement, options)
             content = hashlib.sha256(wheel.read_bytes()).hexdigest()
         else:
             lock = locked_for(given.lock.read_text(), given.python, given.machine)

@@ -99,6 +99,12 @@ def test_a_branch_of_a_repository_is_gathered_anew_when_it_has_moved(tmp_path: P
     assert gather(tmp_path / "cache", "--requirement", requirement) != first
 
 
+def test_a_package_of_an_index_is_gathered_for_the_host(tmp_path: Path) -> None:
+    """One with machine code: what this machine's own Python would take is not what the host needs."""
+    with tarfile.open(gather(tmp_path, "--requirement", "markupsafe==3.0.4")) as archive:
+        assert [name for name in archive.getnames() if name.endswith("cpython-313-x86_64-linux-gnu.so")]
+
+
 def test_what_cannot_be_gathered_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(PROGRAM), "--cache", str(tmp_path), "--name", "small", "--python", "3.13", "--machine", "x86_64"]
     done = subprocess.run([*command, "--requirement", str(tmp_path / "absent")], capture_output=True, text=True, check=False)
