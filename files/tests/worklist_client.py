@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -191,6 +193,23 @@ def warning(answer: requests.Response) -> str | None:
     agent, _, text = header.removeprefix("299 ").partition(": ")
     assert header.startswith("299 http") and " " not in agent
     return text
+
+
+def persist(request: Callable[[], requests.Response], done: int, already: int | None = None) -> None:
+    """Repeat a request until it is answered with `done`, or, where an attempt's answer was lost, with what says that it was done.
+
+    Without a database the service says 503; nginx says 502 or 504 where a worker was killed in the middle of a request.
+    """
+    for attempt in range(120):
+        try:
+            status = request().status_code
+        except requests.ConnectionError:
+            status = 502
+        if status == done or (attempt and status == already):
+            return
+        assert status in (502, 503, 504), status
+        time.sleep(0.25)
+    raise AssertionError("never answered")
 
 
 def events(channel: ClientConnection, count: int, timeout: float = 10) -> list[tuple[int, str, Dataset]]:

@@ -16,11 +16,13 @@ import time
 import psycopg
 import uvicorn
 from dicomweb.errors import RequestError
+from psycopg_pool import PoolTimeout
 from uvicorn.supervisors import Multiprocess
 
-from upsrs.channel import AcknowledgingProtocol
-from upsrs.database import migrate
+from upsrs.database import make_pool, migrate
+from upsrs.protocols import AcknowledgingProtocol, PatientHttpProtocol
 from upsrs.settings import Settings, read_settings
+from upsrs.worklist import Worklist
 
 _LOG = logging.getLogger("upsrs")
 _FIRST_PASSED_SOCKET = 3
@@ -69,11 +71,13 @@ def _prepare_database(settings: Settings) -> None:
 
 
 def _report(settings: Settings, status: str) -> None:
-    from upsrs.app import report_status
+    async def report() -> None:
+        async with make_pool(settings.database_uri.get_secret_value(), 1, settings.database_patience) as pool:
+            await Worklist(pool, settings).report_status(status)
 
     try:
-        asyncio.run(report_status(settings, status))
-    except (psycopg.Error, RequestError):
+        asyncio.run(report())
+    except (psycopg.Error, PoolTimeout, RequestError):
         _LOG.warning("subscribers could not be told: %s", status)
 
 
@@ -107,6 +111,7 @@ def main() -> None:
         "upsrs.app:create_app",
         factory=True,
         workers=settings.workers,
+        http=PatientHttpProtocol,
         ws=AcknowledgingProtocol,
         ws_max_size=64 * 1024,
         ws_per_message_deflate=False,

@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket
 from upsrs import metrics, outbox, store, tags, wire
 from upsrs.capabilities import methods_of, wadl
 from upsrs.channel import Dispatcher
-from upsrs.database import Pool, in_transaction, make_pool
+from upsrs.database import Pool, make_pool
 from upsrs.names import checked_ae_title, checked_uid, is_ae_title
 from upsrs.settings import Settings, read_settings
 from upsrs.worklist import Answer, Worklist
@@ -310,15 +310,3 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     handlers = {HTTPException: _http_error, Exception: _failure}
     return Starlette(routes=_ROUTES, lifespan=lifespan, exception_handlers=handlers)
-
-
-async def report_status(settings: Settings, status: str) -> None:
-    """Tell every subscriber that the service was restarted or is going down (PS3.4 CC.2.4)."""
-    from upsrs import subscriptions
-
-    pool = make_pool(settings.database_uri.get_secret_value(), 1, settings.database_patience)
-    async with pool:
-        woken = await in_transaction(
-            pool, lambda connection: subscriptions.report_status(connection, status, settings.status_subscribers)
-        )
-        await outbox.announce(pool, woken)

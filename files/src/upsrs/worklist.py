@@ -231,6 +231,14 @@ class Worklist:
 
         return await self._run(work)
 
+    async def report_status(self, status: str) -> None:
+        """Tell every subscriber, and those that the settings list, that the service is RESTARTED or GOING DOWN (PS3.4 CC.2.4)."""
+
+        async def work(connection: Connection) -> Answer:
+            return Answer(200, woken=tuple(await subscriptions.report_status(connection, status, self.settings.status_subscribers)))
+
+        await self._run(work)
+
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
