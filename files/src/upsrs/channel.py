@@ -11,7 +11,7 @@ import functools
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 import psycopg
@@ -82,8 +82,8 @@ class Dispatcher:
             async for notice in connection.notifies():
                 self._make_due(notice.payload.split("\n") if notice.payload else self._channels)
 
-    def _make_due(self, aetitles: object) -> None:
-        self._due |= set(aetitles) & set(self._channels)  # type: ignore[call-overload]
+    def _make_due(self, aetitles: Iterable[str]) -> None:
+        self._due |= set(aetitles) & set(self._channels)
         if self._due:
             self._wake.set()
 
