@@ -22,7 +22,7 @@ SIZES = (1_000, 100_000)
 
 # One workitem in 10 is at the same station and starts on the same day as nine others; ten are CANCELED; each patient has one.
 _FILL = """
-INSERT INTO workitems (uid, dataset, scheduled_start, modified)
+INSERT INTO workitems (uid, dataset, scheduled_start, modified, finished_at)
 SELECT '2.25.' || n, %s::jsonb || jsonb_build_object(
     '00080018', jsonb_build_object('vr', 'UI', 'Value', jsonb_build_array('2.25.' || n)),
     '00100020', jsonb_build_object('vr', 'LO', 'Value', jsonb_build_array('BENCH-' || n)),
@@ -32,7 +32,8 @@ SELECT '2.25.' || n, %s::jsonb || jsonb_build_object(
         '00080100', jsonb_build_object('vr', 'SH', 'Value', jsonb_build_array('ST' || n / 10))))),
     '00741000', jsonb_build_object('vr', 'CS', 'Value', jsonb_build_array(
         CASE WHEN n <= 10 THEN 'CANCELED' WHEN n %% 2 = 0 THEN 'SCHEDULED' ELSE 'COMPLETED' END))),
-    date '2030-01-01' + n / 10 + interval '9 hours 30 minutes', now()
+    date '2030-01-01' + n / 10 + interval '9 hours 30 minutes', now(),
+    CASE WHEN n <= 10 OR n %% 2 = 1 THEN now() END
 FROM generate_series(%s, %s) n
 """
 SEARCHES = {

@@ -27,9 +27,10 @@ async def subscribe_to_workitem(connection: Connection, uid: str, aetitle: str, 
 
 
 async def subscribe_to_worklist(connection: Connection, worklist: str, aetitle: str, lock: bool, matching: Matching) -> list[str]:
-    """Subscribe to all workitems, those that match and those to come; return whom to wake.
+    """Subscribe to the workitems that match, those that are there and those to come; return whom to wake.
 
-    A lock is granted on each that isn't subscribed to yet, with a report of its state; without one nothing is reported.
+    With a lock, to each that isn't subscribed to yet, with a report of its state. Without one nothing is reported, and workitems in
+    a final state, which have no more to tell, are left out: they may be very many.
     """
     wanted = search.condition(matching)
     await store.lock_worklists(connection)
@@ -42,10 +43,11 @@ async def subscribe_to_worklist(connection: Connection, worklist: str, aetitle: 
     cursor = await connection.execute(
         f"""WITH made AS (
                 INSERT INTO workitem_subscriptions (uid, aetitle, deletion_lock, worklist)
-                SELECT uid, %s, %s, %s FROM workitems WHERE deleted_at IS NULL AND {wanted.sql} ORDER BY id
+                SELECT uid, %s, %s, %s FROM workitems
+                WHERE deleted_at IS NULL AND (%s OR finished_at IS NULL) AND {wanted.sql} ORDER BY id
                 ON CONFLICT DO NOTHING RETURNING uid)
             SELECT uid, dataset FROM made JOIN workitems USING (uid) ORDER BY id""",
-        (aetitle, lock, worklist, *wanted.values),
+        (aetitle, lock, worklist, lock, *wanted.values),
     )
     if lock:
         await outbox.add_for(connection, [aetitle], [events.state_report(uid, dataset) async for uid, dataset in cursor])

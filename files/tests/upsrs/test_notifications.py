@@ -161,6 +161,14 @@ def test_global_subscription_without_a_lock(client: Client, aetitle: str, channe
     assert events(channel, 1)[0][:2] == (1, later)
 
 
+def test_global_subscription_leaves_out_what_is_final(client: Client, aetitle: str) -> None:
+    uid, _ = client.finished("COMPLETED")
+    client.subscribe(GLOBAL, aetitle)
+    assert client.unsubscribe(uid, aetitle).status_code == 404
+    client.subscribe(GLOBAL, aetitle, "?deletionlock=true")
+    assert client.unsubscribe(uid, aetitle).status_code == 200
+
+
 def test_global_subscription_with_a_lock(client: Client, aetitle: str, channel: ClientConnection) -> None:
     uid = client.created()
     count = len(client.found("?limit=1000"))
