@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from servers import Postgres, Service
 from worklist_client import Client
+
+# The same examples on every machine, however slow it is.
+settings.register_profile(
+    "site", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+settings.load_profile("site")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import Service
 from worklist_client import JSON, Client, element, new_uid, workitem
@@ -232,12 +232,7 @@ _ATTRIBUTES = _JSON_VALUES | st.fixed_dictionaries(
         "BulkDataURI": _JSON_VALUES,
     },
 )
-_FUZZ = settings(
-    max_examples=300,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    derandomize=True,
-)
+_FUZZ = settings(max_examples=300)
 
 
 @_FUZZ

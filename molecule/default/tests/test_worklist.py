@@ -104,4 +104,4 @@ def test_its_password_stands_nowhere_but_in_its_file(host: Host) -> None:
     for command in ("ps -ef", "journalctl --no-pager -u pyupsrs", "systemctl show pyupsrs.service"):
         assert password not in host.run(command)
     exposure = host.run("systemd-analyze security --no-pager pyupsrs.service | tail -1")
-    assert float(re.findall(r"[0-9.]+", exposure)[0]) < 2
+    assert float(re.findall(r": ([0-9.]+) ", exposure)[0]) < 2
