@@ -75,7 +75,7 @@ class Service:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYUPSRS_", "PROMETHEUS_"))}
         with self.log.open("a") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "upsrs"], env=kept | names | self._settings, stderr=log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if requests.get(f"{self.url}/health", timeout=5).ok:
@@ -86,6 +86,6 @@ class Service:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(40)
+        self.process.wait(60)
         text = self.log.read_text()
         assert "Traceback" not in text, text[text.index("Traceback") :][:4000]

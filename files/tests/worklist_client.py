@@ -203,7 +203,7 @@ def persist(request: Callable[[], requests.Response], done: int, already: int | 
     for attempt in range(120):
         try:
             status = request().status_code
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             status = 502
         if status == done or (attempt and status == already):
             return
@@ -212,7 +212,7 @@ def persist(request: Callable[[], requests.Response], done: int, already: int | 
     raise AssertionError("never answered")
 
 
-def events(channel: ClientConnection, count: int, timeout: float = 10) -> list[tuple[int, str, Dataset]]:
+def events(channel: ClientConnection, count: int, timeout: float = 30) -> list[tuple[int, str, Dataset]]:
     """Return the next events of a channel: type, workitem's UID, dataset."""
     made = []
     for _ in range(count):

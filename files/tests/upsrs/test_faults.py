@@ -107,7 +107,7 @@ def test_a_rolling_restart_refuses_nobody(postgres: Postgres) -> None:
         while not stop.is_set():
             try:
                 # A connection for each, as nginx has it.
-                statuses.append(requests.get(f"{service.url}/workitems?limit=1", timeout=10).status_code)
+                statuses.append(requests.get(f"{service.url}/workitems?limit=1", timeout=30).status_code)
             except requests.ConnectionError:
                 statuses.append(0)
 
@@ -134,12 +134,12 @@ def test_metrics_forget_the_channels_of_a_killed_worker(postgres: Postgres) -> N
     service = Service(postgres.make_database("gauges"), PYUPSRS_WORKERS="1")
     try:
         with Client(service.url).channel("WATCH") as channel:
-            assert "\npyupsrs_channels 1.0\n" in requests.get(f"{service.url}/metrics", timeout=5).text
+            assert "\npyupsrs_channels 1.0\n" in requests.get(f"{service.url}/metrics", timeout=30).text
             os.kill(workers(service)[0], signal.SIGKILL)
             with pytest.raises(ConnectionClosed):
-                channel.recv(timeout=10)
-        persist(lambda: requests.get(f"{service.url}/health", timeout=5), 200)
-        assert "\npyupsrs_channels 0.0\n" in requests.get(f"{service.url}/metrics", timeout=5).text
+                channel.recv(timeout=30)
+        persist(lambda: requests.get(f"{service.url}/health", timeout=30), 200)
+        assert "\npyupsrs_channels 0.0\n" in requests.get(f"{service.url}/metrics", timeout=30).text
     finally:
         service.stop()
 
@@ -150,7 +150,7 @@ def test_without_the_database_it_says_so_and_comes_back(postgres: Postgres) -> N
     uid = client.created()
     postgres.stop()
     try:
-        assert requests.get(f"{service.url}/health", timeout=10).status_code == 503
+        assert requests.get(f"{service.url}/health", timeout=30).status_code == 503
         answer = client.retrieve(uid, timeout=60)
         assert answer.status_code == 503 and answer.headers["Retry-After"] == "5"
     finally:

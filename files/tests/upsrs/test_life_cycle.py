@@ -403,7 +403,7 @@ def test_errors_are_json_and_name_the_method(client: Client) -> None:
     answer = client.session.delete(f"{client.url}/workitems/1.2.3")
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "GET, POST, OPTIONS"
-    nothing = requests.get(f"{client.url}/nothing", timeout=5)
+    nothing = requests.get(f"{client.url}/nothing", timeout=30)
     assert nothing.status_code == 404 and nothing.json()["message"]
 
 

@@ -55,7 +55,7 @@ def by_hand(client: Client, aetitle: str) -> socket.socket:
         f"GET /ws/subscribers/{aetitle} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
-    made = socket.create_connection((host, int(port)), timeout=10)
+    made = socket.create_connection((host, int(port)), timeout=30)
     made.sendall(request.encode())
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -309,7 +309,7 @@ def test_a_second_connection_takes_the_channel(client: Client, aetitle: str) -> 
         uid = client.created()
         assert events(latter, 1)[0][1] == uid
         with pytest.raises(ConnectionClosed) as closed:
-            former.recv(timeout=15)
+            former.recv(timeout=30)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 4000
 
 
@@ -326,7 +326,7 @@ def test_services_of_several_hosts_are_one_worklist(postgres: Postgres) -> None:
                 uids = [client.created() for client in (first, second) * 10]
                 assert [about for _, about, _ in events(newer, 20)] == uids
             with pytest.raises(ConnectionClosed):
-                channel.recv(timeout=15)
+                channel.recv(timeout=30)
         assert set(first.found("")) == set(second.found(""))
     finally:
         one.stop()
@@ -412,6 +412,6 @@ def test_what_a_subscriber_says_is_dropped(client: Client, aetitle: str, channel
 
 def test_metrics_count_events_and_workitems(service: Service, client: Client) -> None:
     client.created()
-    text = requests.get(f"{service.url}/metrics", timeout=5).text
+    text = requests.get(f"{service.url}/metrics", timeout=30).text
     assert 'pyupsrs_requests_total{status="201",transaction="create"}' in text
     assert 'pyupsrs_workitems{state="SCHEDULED"}' in text and "pyupsrs_events_waiting" in text and "pyupsrs_channels" in text

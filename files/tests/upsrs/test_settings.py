@@ -35,7 +35,7 @@ def test_a_missing_setting_ends_the_service() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYUPSRS_")} | {
         "PYTHONPATH": str(SOURCES)
     }
-    done = subprocess.run([sys.executable, "-m", "upsrs"], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-m", "upsrs"], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr.splitlines()[-1] == "PYUPSRS_DATABASE_URI: Field required"
 
 

@@ -34,7 +34,7 @@ def built_and_verified(**settings: Any) -> None:
 
 def status(session: requests.Session, url: str, **options: Any) -> int:
     session.trust_env = False
-    return session.get(url, timeout=3, allow_redirects=False, **{"verify": False, **options}).status_code
+    return session.get(url, timeout=30, allow_redirects=False, **{"verify": False, **options}).status_code
 
 
 def test_basic_with_redirect(site: Host) -> None:
@@ -63,7 +63,7 @@ def test_client_certificates_without_http(site: Host, tmp_path: Path) -> None:
     assert status(requests.Session(), url) == 400
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(url, timeout=3, verify=False, cert=client)
+        answer = session.get(url, timeout=30, verify=False, cert=client)
     assert answer.status_code in (200, 204)
     assert answer.headers["Strict-Transport-Security"]
     with pytest.raises(requests.ConnectionError):

@@ -38,7 +38,7 @@ def test_unit_is_hardened(host: Host, unit: str) -> None:
 
 @pytest.mark.parametrize("port", [22, 4242, 4243, 9080, 9443])
 def test_public_port_is_open(host: Host, port: int) -> None:
-    socket.create_connection((host.address, port), timeout=5).close()
+    socket.create_connection((host.address, port), timeout=30).close()
 
 
 @pytest.mark.parametrize("port", [5432, 8042, 8043, 80, 111])

@@ -95,7 +95,7 @@ def test_strangers_are_turned_away(web: Web, auth: tuple[str, str] | None) -> No
 def test_plain_http_redirects_and_https_is_strict(by_name: dict[str, Host], web: Web) -> None:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(f"http://{by_name['dicom-web'].address}:9080/dicom-web/studies", timeout=5, allow_redirects=False)
+        answer = session.get(f"http://{by_name['dicom-web'].address}:9080/dicom-web/studies", timeout=30, allow_redirects=False)
     assert answer.status_code == 308
     assert answer.headers["Location"].startswith("https://")
     assert "max-age" in web.get("/studies?limit=1").headers["Strict-Transport-Security"]
@@ -108,7 +108,7 @@ OPEN = {"dicom-db": [22], "dicom-store": [22, 4242], "dicom-web": [22, 9080, 944
 @pytest.mark.parametrize("port", [22, 4242, 5432, 8042, 8443, 9080, 9443])
 def test_who_reaches_which_port(host: Host, port: int) -> None:
     if port in OPEN[host.name]:
-        socket.create_connection((host.address, port), timeout=5).close()
+        socket.create_connection((host.address, port), timeout=30).close()
     else:
         with pytest.raises(OSError):
             socket.create_connection((host.address, port), timeout=2)
