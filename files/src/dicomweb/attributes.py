@@ -14,13 +14,20 @@ TEXT_VRS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM"
 INTEGER_VRS = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
 DECIMAL_VRS = frozenset({"DS", "FD", "FL"})
 BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+"""The component groups of a person's name, in their order (PS3.5 6.2.1)."""
 VRS = TEXT_VRS | INTEGER_VRS | DECIMAL_VRS | BULK_VRS | {"AT", "PN", "SQ"}
+
+
+def is_tag(text: str) -> bool:
+    """Return whether a text is a tag, eight hexadecimal digits."""
+    return _TAG.fullmatch(text) is not None
 
 
 @functools.lru_cache(maxsize=8192)
 def tag_of(name: str) -> str | None:
     """Return the tag, eight upper-case hexadecimal digits, of a tag or keyword; None if it is neither."""
-    if _TAG.fullmatch(name):
+    if is_tag(name):
         return name.upper()
     tag = tag_for_keyword(name) if _KEYWORD.fullmatch(name) else None
     return None if tag is None else f"{tag:08X}"

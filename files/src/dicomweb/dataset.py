@@ -14,12 +14,11 @@ from typing import Any, NoReturn
 from pydicom import config
 from pydicom.valuerep import validate_value
 
-from dicomweb.attributes import BULK_VRS, DECIMAL_VRS, INTEGER_VRS, TEXT_VRS, VRS, described, vrs_of
+from dicomweb.attributes import BULK_VRS, DECIMAL_VRS, INTEGER_VRS, NAME_GROUPS, TEXT_VRS, VRS, described, is_tag, vrs_of
 from dicomweb.errors import RequestError
 
 Dataset = dict[str, Any]
 
-_TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _DEEPEST = 16
 _INTEGER_RANGES = {
     "IS": (-(2**31), 2**31 - 1),
@@ -33,7 +32,6 @@ _INTEGER_RANGES = {
 # Control characters that a value may have (PS3.5 6.1.3): in texts of several lines only. NUL is in none, and PostgreSQL takes none.
 _CONTROLS = re.compile(r"[\x00-\x1a\x1c-\x1f\x7f]")
 _LINE_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
 def element(vr: str, *values: Any) -> dict[str, Any]:
@@ -76,6 +74,11 @@ def read_json(body: bytes) -> Any:
         raise RequestError(400, f"The body is not JSON in UTF-8: {str(error)[:200] or 'nested too deeply'}.") from None
 
 
+def write_json(content: Any) -> str:
+    """Return datasets as JSON, as short as it can be."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
 def checked(given: Any) -> Dataset:
     """Return a dataset in one form: upper-case tags in order, no empty `Value`, numbers as numbers.
 
@@ -91,7 +94,7 @@ def _checked(given: Any, place: str, depth: int) -> Dataset:
         raise RequestError(400, f"{place} is nested deeper than {_DEEPEST} sequences.")
     made: Dataset = {}
     for name, attribute in given.items():
-        if not _TAG.fullmatch(name):
+        if not is_tag(name):
             raise RequestError(400, f"{place}{_shown(name)} is not a tag: give eight hexadecimal digits.")
         tag = name.upper()
         if tag in made:
@@ -152,7 +155,7 @@ def _values(vr: str, listed: list[Any], where: str, depth: int) -> Iterator[Any]
         elif vr in DECIMAL_VRS:
             yield _decimal(vr, value, where)
         elif vr == "AT":
-            if not isinstance(value, str) or not _TAG.fullmatch(value):
+            if not isinstance(value, str) or not is_tag(value):
                 raise RequestError(400, f"{where} has the value {_shown(value)}: give a tag of eight hexadecimal digits.")
             yield value.upper()
         else:
@@ -198,10 +201,10 @@ def _encodable(value: str, where: str) -> None:
 
 
 def _person_name(value: Any, where: str) -> dict[str, str] | None:
-    if not isinstance(value, dict) or not set(value) <= set(_GROUPS):
-        raise RequestError(400, f"{where} must be an object of {', '.join(_GROUPS)}, not {_shown(value)}.")
+    if not isinstance(value, dict) or not set(value) <= set(NAME_GROUPS):
+        raise RequestError(400, f"{where} must be an object of {', '.join(NAME_GROUPS)}, not {_shown(value)}.")
     made = {}
-    for group in _GROUPS:
+    for group in NAME_GROUPS:
         text = value.get(group)
         if text in (None, ""):
             continue

@@ -9,13 +9,13 @@ import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 from pydicom.datadict import keyword_for_tag
 
+from dicomweb.attributes import DECIMAL_VRS, INTEGER_VRS, NAME_GROUPS
 from dicomweb.dataset import Dataset
 from dicomweb.errors import RequestError
 
 NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _NAME_PARTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
-_NUMBER_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
+_NUMBER_VRS = INTEGER_VRS | DECIMAL_VRS
 
 
 def read_xml(body: bytes) -> Dataset:
@@ -109,7 +109,7 @@ def _write_value(node: ElementTree.Element, vr: str, number: str, value: Any) ->
         _write_attributes(ElementTree.SubElement(node, "Item", {"number": number}), value or {})
     elif vr == "PN":
         name = ElementTree.SubElement(node, "PersonName", {"number": number})
-        for group in (group for group in _GROUPS if group in (value or {})):
+        for group in (group for group in NAME_GROUPS if group in (value or {})):
             parts = ElementTree.SubElement(name, group)
             for part, text in zip(_NAME_PARTS, value[group].split("^"), strict=False):
                 if text:

@@ -21,10 +21,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from upsrs import metrics, outbox, store, tags, wire
+from upsrs import events, metrics, outbox, store, tags, wire
 from upsrs.capabilities import methods_of, wadl
 from upsrs.channel import Dispatcher
-from upsrs.database import Pool, make_pool
+from upsrs.database import Pool, make_pool, unavailable
 from upsrs.names import checked_ae_title, checked_uid, is_ae_title
 from upsrs.settings import Settings, read_settings
 from upsrs.worklist import Answer, Worklist
@@ -32,7 +32,6 @@ from upsrs.worklist import Answer, Worklist
 _LOG = logging.getLogger("upsrs")
 _TIDY_INTERVAL = 300.0
 _TIDY_BATCH = 1000
-_CANCELLATION = frozenset({tags.CANCELLATION_REASON, tags.DISCONTINUATION_REASON, tags.CONTACT_URI, tags.CONTACT_NAME})
 
 Handler = Callable[["_Service", Request], Awaitable[Response]]
 
@@ -84,7 +83,7 @@ def _transaction(name: str, handler: Handler) -> Callable[[Request], Awaitable[R
             response = wire.error(request, problem)
             reason = problem.message
         except (psycopg.OperationalError, PoolTimeout) as problem:
-            response = wire.error(request, RequestError(503, "The database can't be reached: try again later."))
+            response = wire.error(request, unavailable())
             reason = type(problem).__name__
         seconds = time.perf_counter() - begun
         metrics.REQUESTS.labels(name, response.status_code).inc()
@@ -101,6 +100,11 @@ def _transaction(name: str, handler: Handler) -> Callable[[Request], Awaitable[R
 
 def _answered(request: Request, answer: Answer, extra: dict[str, str] | None = None) -> Response:
     return Response(status_code=answer.status, headers=wire.warning_headers(request, answer.warnings) | (extra or {}))
+
+
+def _answered_about(request: Request, answer: Answer) -> Response:
+    """Answer with the address of the workitem that was asked for."""
+    return _answered(request, answer, {"Content-Location": wire.public_url(request, "workitems", answer.uid)})
 
 
 def _uid(request: Request) -> str:
@@ -130,10 +134,10 @@ async def _create(service: _Service, request: Request) -> Response:
     wire.wanted_type(request)
     uid: str | None = None
     for name, value in wire.pairs(request):
-        # Older editions have the bare UID as the query.
-        named = value if name.lower() in {"workitem", "affectedsopinstanceuid"} else name if not value else None
         if name.lower() == "accept":
             continue
+        # Older editions have the bare UID as the query.
+        named = value if name.lower() in {"workitem", "affectedsopinstanceuid"} else name if not value else None
         if named is None or uid is not None:
             raise RequestError(400, f"The parameter {name[:80]!r} is unknown or one too many: give ?workitem= and the UID.")
         uid = checked_uid(named)
@@ -163,12 +167,12 @@ async def _update(service: _Service, request: Request) -> Response:
     wire.wanted_type(request)
     body = await wire.read_dataset(request, service.most)
     transaction_uid = _transaction_uid(request, body)
-    if request.method == "POST" and not transaction_uid and body and set(body) <= _CANCELLATION:
+    if request.method == "POST" and not transaction_uid and body and set(body) <= set(events.CANCELLATION):
         # Some clients ask for a cancellation here. None of these is an attribute of a workitem itself, so it can't be an update.
         answer = await service.worklist.request_cancellation(uid, body, _requester(request))
     else:
         answer = await service.worklist.update(uid, body, transaction_uid)
-    return _answered(request, answer, {"Content-Location": wire.public_url(request, "workitems", uid)})
+    return _answered_about(request, answer)
 
 
 async def _change_state(service: _Service, request: Request) -> Response:
@@ -179,7 +183,7 @@ async def _change_state(service: _Service, request: Request) -> Response:
     if requested is None:
         raise RequestError(400, "The body has no 00741000 (ProcedureStepState): give the state asked for.")
     answer = await service.worklist.change_state(uid, str(requested), _transaction_uid(request, body))
-    return _answered(request, answer, {"Content-Location": wire.public_url(request, "workitems", uid)})
+    return _answered_about(request, answer)
 
 
 async def _request_cancellation(service: _Service, request: Request) -> Response:
@@ -187,7 +191,7 @@ async def _request_cancellation(service: _Service, request: Request) -> Response
     wire.wanted_type(request)
     body = await wire.read_dataset(request, service.most, may_be_empty=True)
     answer = await service.worklist.request_cancellation(uid, body, _requester(request))
-    return _answered(request, answer, {"Content-Location": wire.public_url(request, "workitems", uid)})
+    return _answered_about(request, answer)
 
 
 async def _subscribe(service: _Service, request: Request) -> Response:
@@ -242,9 +246,7 @@ async def _channel(websocket: WebSocket) -> None:
     except RequestError as problem:
         await websocket.send_denial_response(wire.error(websocket, problem))
     except (psycopg.Error, PoolTimeout):
-        await websocket.send_denial_response(
-            wire.error(websocket, RequestError(503, "The database can't be reached: try again later."))
-        )
+        await websocket.send_denial_response(wire.error(websocket, unavailable()))
 
 
 async def _http_error(request: Request, problem: Exception) -> Response:

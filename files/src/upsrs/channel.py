@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 import psycopg
+from dicomweb.dataset import write_json
 from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -168,7 +168,7 @@ class Dispatcher:
                 events.append(channel.waiting.get_nowait())
             with anyio.move_on_after(self._patience) as scope:
                 for event in events:
-                    await channel.websocket.send_text(json.dumps(event.message, ensure_ascii=False, separators=(",", ":")))
+                    await channel.websocket.send_text(write_json(event.message))
                 acknowledged = means["acknowledge"]()
                 # As soon as it is known, also where the client has gone since and this task ends.
                 acknowledged.add_done_callback(functools.partial(self._take, channel, events))

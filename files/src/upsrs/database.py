@@ -75,11 +75,12 @@ def make_pool(uri: str, most: int, patience: float) -> Pool:
     )
 
 
-async def in_transaction(pool: Pool, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+async def in_transaction(pool: Pool, work: Callable[[Connection], Awaitable[Result]], *, changes: bool = True) -> Result:
     """Run `work` in one transaction and commit it, once, also where the database is restarted meanwhile.
 
     Where the connection is lost during the commit, the database is asked what became of it. `work` may be called again, so it must
-    change nothing but the database. Raises RequestError (503) where the database stays away.
+    change nothing but the database; one that only reads (not `changes`) has no commit to ask after. Raises RequestError (503) where
+    the database stays away.
     """
     deadline = time.monotonic() + pool.timeout
     while True:
@@ -87,19 +88,20 @@ async def in_transaction(pool: Pool, work: Callable[[Connection], Awaitable[Resu
         try:
             async with pool.connection() as connection, connection.transaction():
                 result = await work(connection)
-                cursor = await connection.execute("SELECT pg_current_xact_id_if_assigned()::text")
-                row = await cursor.fetchone()
-                number = row[0] if row else None
+                if changes:
+                    cursor = await connection.execute("SELECT pg_current_xact_id_if_assigned()::text")
+                    row = await cursor.fetchone()
+                    number = row[0] if row else None
             return result
         except PoolTimeout:
-            raise _unavailable() from None
+            raise unavailable() from None
         except _RETRIED:
             pass
         except psycopg.OperationalError:
             if number is not None and await _is_committed(pool, number):
                 return result
         if time.monotonic() > deadline:
-            raise _unavailable()
+            raise unavailable()
         await asyncio.sleep(0.1)
 
 
@@ -119,5 +121,6 @@ async def _is_committed(pool: Pool, number: str) -> bool:
     raise RequestError(503, "The database went away during the commit: ask for the workitem before you repeat the request.")
 
 
-def _unavailable() -> RequestError:
+def unavailable() -> RequestError:
+    """Return the error of a request that needs a database which is away."""
     return RequestError(503, "The database can't be reached: try again later.")

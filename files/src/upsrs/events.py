@@ -12,6 +12,9 @@ PROGRESS_REPORT = 3
 SCP_STATUS_CHANGE = 4
 ASSIGNED = 5
 
+REASONS = (tags.CANCELLATION_REASON, tags.DISCONTINUATION_REASON)
+CANCELLATION = (*REASONS, tags.CONTACT_URI, tags.CONTACT_NAME)
+"""What a request for cancellation may say."""
 _ASSIGNMENT = (tags.STATION_NAME_CODES, tags.HUMAN_PERFORMERS)
 _PROGRESS = (tags.PROGRESS, tags.PROGRESS_DESCRIPTION, tags.PROGRESS_PARAMETERS)
 
@@ -29,15 +32,13 @@ def state_report(uid: str, dataset: Dataset) -> Dataset:
     """Return a UPS State Report of a workitem as it is."""
     content = {tag: dataset[tag] for tag in (tags.READINESS, tags.STATE)}
     progress = first(dataset, tags.PROGRESS_INFORMATION) or {}
-    reasons = (tags.CANCELLATION_REASON, tags.DISCONTINUATION_REASON)
-    return _event(uid, STATE_REPORT, content | {tag: progress[tag] for tag in reasons if not is_empty(progress, tag)})
+    return _event(uid, STATE_REPORT, content | {tag: progress[tag] for tag in REASONS if not is_empty(progress, tag)})
 
 
 def cancel_requested(uid: str, request: Dataset, requester: str) -> Dataset:
     """Return a UPS Cancel Requested with what the requester said."""
-    said = (tags.CANCELLATION_REASON, tags.DISCONTINUATION_REASON, tags.CONTACT_URI, tags.CONTACT_NAME)
     content = {tags.REQUESTING_AE: element("AE", requester)}
-    return _event(uid, CANCEL_REQUESTED, content | {tag: request[tag] for tag in said if not is_empty(request, tag)})
+    return _event(uid, CANCEL_REQUESTED, content | {tag: request[tag] for tag in CANCELLATION if not is_empty(request, tag)})
 
 
 def scp_status_change(status: str) -> Dataset:

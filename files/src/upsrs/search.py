@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicomweb.attributes import DECIMAL_VRS, INTEGER_VRS, described, vrs_of
+from dicomweb.attributes import DECIMAL_VRS, INTEGER_VRS, NAME_GROUPS, described, vrs_of
 from dicomweb.dataset import Dataset, first
 from dicomweb.errors import RequestError
 from dicomweb.query import Matching
@@ -26,7 +26,6 @@ TIME_COLUMNS = {
     tags.EXPECTED_COMPLETION: "expected_completion",
 }
 _TEXT_COLUMNS = {tags.STATE: "state", tags.PATIENT_ID: "patient_id", tags.SOP_INSTANCE_UID: "uid"}
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _TIME_VRS = frozenset({"DA", "DT", "TM"})
 # VRs whose values have no wildcards (PS3.4 C.2.2.2.4).
 _WITHOUT_WILDCARDS = frozenset({"AS", "AT", "DA", "DT", "TM", "UI", "UR"}) | INTEGER_VRS | DECIMAL_VRS
@@ -66,54 +65,60 @@ def condition(matching: Matching, *, fuzzy: bool = False, empty_value: bool = Fa
         raise RequestError(400, f"{described(tags.TRANSACTION_UID)} is the performer's secret: it can't be searched for.")
     contained: Dataset = {}
     for tag, value in keys.items():
-        if isinstance(value, dict):
-            _add_sequence(made, contained, tag, value, fuzzy, empty_value)
-        elif value == "":
-            continue
-        elif value == '""' and empty_value:
-            made.add(f"NOT coalesce(jsonb_path_exists(dataset, '$.\"{tag}\".Value[*] ? (@ != null)'), false)")
-        elif tag in TIME_COLUMNS:
-            low, high = _times(tag, value, offset)
-            made.add(f"{TIME_COLUMNS[tag]} >= %s AND {TIME_COLUMNS[tag]} < %s", low, high)
-        elif tag in _TEXT_COLUMNS:
-            _add_text(made, _TEXT_COLUMNS[tag], tag, value)
-        elif tag == tags.PATIENT_NAME and not fuzzy:
-            _add_patient_name(made, value)
-        else:
-            _add_value(made, contained, "dataset", tag, value, fuzzy)
+        if not _is_asked(value, empty_value) or not _add_column(made, tag, value, offset, fuzzy):
+            _add_key(made, contained, "dataset", tag, value, fuzzy, empty_value)
     if contained:
         made.add("dataset @> %s::jsonb", json.dumps(contained))
     return made
 
 
-def _add_sequence(made: Condition, contained: Dataset, tag: str, item: Matching, fuzzy: bool, empty_value: bool) -> None:
+def _is_asked(value: str | Matching, empty_value: bool) -> bool:
+    """Return whether a key asks for a value, not for any, for none, or for an item."""
+    return isinstance(value, str) and value != "" and not (value == '""' and empty_value)
+
+
+def _add_column(made: Condition, tag: str, value: str, offset: str, fuzzy: bool) -> bool:
+    """Match by a column of its own; return whether the attribute has one."""
+    if tag in TIME_COLUMNS:
+        low, high = _times(tag, value, offset)
+        made.add(f"{TIME_COLUMNS[tag]} >= %s AND {TIME_COLUMNS[tag]} < %s", low, high)
+    elif tag in _TEXT_COLUMNS:
+        _add_text(made, _TEXT_COLUMNS[tag], tag, value)
+    elif tag == tags.PATIENT_NAME and not fuzzy:
+        tests, patterns = _name_tests(value, "patient_name_{}")
+        made.add(tests, *patterns)
+    else:
+        return False
+    return True
+
+
+def _add_key(
+    made: Condition, contained: Dataset, place: str, tag: str, value: str | Matching, fuzzy: bool, empty_value: bool
+) -> None:
+    """Match an attribute of the dataset or of the item that is called `place`: by `contained` where its value is exact."""
+    if isinstance(value, dict):
+        _add_sequence(made, contained, place, tag, value, fuzzy, empty_value)
+    elif _is_asked(value, empty_value):
+        _add_value(made, contained, place, tag, value, fuzzy)
+    elif value:
+        made.add(f"NOT coalesce(jsonb_path_exists({place}, '$.\"{tag}\".Value[*] ? (@ != null)'), false)")
+
+
+def _add_sequence(
+    made: Condition, contained: Dataset, place: str, tag: str, item: Matching, fuzzy: bool, empty_value: bool
+) -> None:
     """Add the keys of one item: exact values to `contained`, the others as a condition on an item that meets all of them."""
     exact: Dataset = {}
     rest = Condition()
     name = f"item_{tag}"
     for key, value in item.items():
-        if isinstance(value, dict):
-            _add_nested(rest, exact, name, key, value, fuzzy, empty_value)
-        elif value == '""' and empty_value:
-            rest.add(f"NOT coalesce(jsonb_path_exists({name}, '$.\"{key}\".Value[*] ? (@ != null)'), false)")
-        elif value != "":
-            _add_value(rest, exact, name, key, value, fuzzy)
+        _add_key(rest, exact, name, key, value, fuzzy, empty_value)
     if exact:
         contained[tag] = {"Value": [exact]}
     if rest.parts:
         if exact:
             rest.add(f"{name} @> %s::jsonb", json.dumps(exact))
-        made.add(f"EXISTS (SELECT FROM jsonb_array_elements(dataset->'{tag}'->'Value') {name} WHERE {rest.sql})", *rest.values)
-
-
-def _add_nested(made: Condition, exact: Dataset, outer: str, tag: str, item: Matching, fuzzy: bool, empty_value: bool) -> None:
-    inner = Condition()
-    inner_exact: Dataset = {}
-    _add_sequence(inner, inner_exact, tag, item, fuzzy, empty_value)
-    exact |= inner_exact
-    for part in inner.parts:
-        made.parts.append(part.replace("jsonb_array_elements(dataset->", f"jsonb_array_elements({outer}->", 1))
-    made.values.extend(inner.values)
+        made.add(f"EXISTS (SELECT FROM jsonb_array_elements({place}->'{tag}'->'Value') {name} WHERE {rest.sql})", *rest.values)
 
 
 def _add_text(made: Condition, column: str, tag: str, value: str) -> None:
@@ -125,16 +130,16 @@ def _add_text(made: Condition, column: str, tag: str, value: str) -> None:
         made.add(f"{column} = %s", value)
 
 
-def _add_patient_name(made: Condition, value: str) -> None:
+def _name_tests(value: str, expression: str) -> tuple[str, list[str]]:
+    """Match a name in any of its groups, or in each of those that are given with `=`; `expression` has {} for the group's name."""
     groups = value.split("=")
     if len(groups) == 1:
-        columns = [f"patient_name_{group.lower()}" for group in _GROUPS]
-        pattern = _name_pattern(value)
-        made.add(" OR ".join(f"{column} LIKE %s" for column in columns), *[pattern] * 3)
-        return
-    for group, text in zip(_GROUPS, groups, strict=False):
-        if text:
-            made.add(f"patient_name_{group.lower()} LIKE %s", _name_pattern(text))
+        return " OR ".join(f"{expression.format(group)} LIKE %s" for group in NAME_GROUPS), [_name_pattern(value)] * len(
+            NAME_GROUPS
+        )
+    given = [(group, text) for group, text in zip(NAME_GROUPS, groups, strict=False) if text]
+    tests = " AND ".join(f"{expression.format(group)} LIKE %s" for group, _ in given)
+    return tests or "true", [_name_pattern(text) for _, text in given]
 
 
 def _name_pattern(value: str) -> str:
@@ -174,15 +179,8 @@ def _add_name(made: Condition, place: str, tag: str, value: str, fuzzy: bool) ->
         tests = " AND ".join([f"{plain} ~ %s"] * len(words)) or "true"
         made.add(f"EXISTS (SELECT FROM {elements} WHERE {tests})", *[rf"(^|[\s^,.-]){re.escape(word)}" for word in words])
         return
-    groups = value.split("=")
-    lowered = 'lower(v->>\'{}\' COLLATE "und-x-icu") COLLATE "C" LIKE %s'
-    if len(groups) == 1:
-        tests = " OR ".join(lowered.format(group) for group in _GROUPS)
-        made.add(f"EXISTS (SELECT FROM {elements} WHERE {tests})", *[_name_pattern(value)] * 3)
-    else:
-        given = [(group, text) for group, text in zip(_GROUPS, groups, strict=False) if text]
-        tests = " AND ".join(lowered.format(group) for group, _ in given) or "true"
-        made.add(f"EXISTS (SELECT FROM {elements} WHERE {tests})", *[_name_pattern(text) for _, text in given])
+    tests, patterns = _name_tests(value, 'lower(v->>\'{}\' COLLATE "und-x-icu") COLLATE "C"')
+    made.add(f"EXISTS (SELECT FROM {elements} WHERE {tests})", *patterns)
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ import re
 import secrets
 from urllib.parse import parse_qsl, quote, unquote
 
-from dicomweb.dataset import Dataset, checked, read_json
+from dicomweb.dataset import Dataset, checked, read_json, write_json
 from dicomweb.errors import RequestError
 from dicomweb.native_xml import read_xml, write_xml
 from dicomweb.negotiation import DICOM_JSON, DICOM_XML, answer_type, body_type
@@ -87,23 +87,19 @@ def one_dataset(dataset: Dataset, kind: str, status: int, headers: dict[str, str
     """Answer with one dataset."""
     if kind == DICOM_XML:
         return Response(write_xml(dataset), status, headers, DICOM_XML)
-    return Response(_json([dataset] if as_array else dataset), status, headers, DICOM_JSON)
+    return Response(write_json([dataset] if as_array else dataset), status, headers, DICOM_JSON)
 
 
 def many_datasets(datasets: list[Dataset], kind: str, status: int, headers: dict[str, str]) -> Response:
     """Answer with the results of a search: an array, or XML in parts. No result is 204 there: a multipart has at least one part."""
     if kind == DICOM_JSON:
-        return Response(_json(datasets) if status != 204 else b"", status, headers, DICOM_JSON)
+        return Response(write_json(datasets) if status != 204 else b"", status, headers, DICOM_JSON)
     if not datasets:
         return Response(status_code=204 if status == 200 else status, headers=headers)
     boundary = secrets.token_hex(16)
     parts = (f"--{boundary}\r\nContent-Type: {DICOM_XML}\r\n\r\n".encode() + write_xml(dataset) + b"\r\n" for dataset in datasets)
     body = b"".join(parts) + f"--{boundary}--\r\n".encode()
     return Response(body, status, headers, f'multipart/related; type="{DICOM_XML}"; boundary={boundary}')
-
-
-def _json(content: object) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def error(connection: HTTPConnection, problem: RequestError) -> Response:

@@ -11,6 +11,7 @@ from dicomweb.dataset import Dataset, element, first, is_empty, values
 from dicomweb.errors import RequestError
 
 from upsrs import states, tags
+from upsrs.events import REASONS
 
 _REQUIRED = (tags.PRIORITY, tags.STEP_LABEL, tags.SCHEDULED_START, tags.READINESS, tags.STATE)
 _PRESENT = (
@@ -58,7 +59,11 @@ _TERMS = {
 }
 _SINGLE_ITEM = (tags.PROGRESS_INFORMATION, tags.PERFORMED_PROCEDURE)
 _FINAL = (tags.PRIORITY, tags.SCHEDULED_START, tags.READINESS, tags.STATE, tags.MODIFICATION_DATETIME)
-_DISCONTINUED = (("110513", "DCM", "Discontinued for unspecified reason"),)
+_DISCONTINUED = {
+    tags.CODE_VALUE: element("SH", "110513"),
+    tags.CODING_SCHEME_DESIGNATOR: element("SH", "DCM"),
+    tags.CODE_MEANING: element("LO", "Discontinued for unspecified reason"),
+}
 
 
 @dataclass(frozen=True)
@@ -178,16 +183,7 @@ def in_state(dataset: Dataset, state: str, now: datetime.datetime) -> Dataset:
 def with_cancellation(dataset: Dataset, request: Dataset) -> Dataset:
     """Return a SCHEDULED workitem with what its canceler said; without a code, the one for an unspecified reason."""
     item = dict(first(dataset, tags.PROGRESS_INFORMATION) or {})
-    said = (tags.CANCELLATION_REASON, tags.DISCONTINUATION_REASON)
-    item |= {tag: request[tag] for tag in said if not is_empty(request, tag)}
+    item |= {tag: request[tag] for tag in REASONS if not is_empty(request, tag)}
     if is_empty(item, tags.DISCONTINUATION_REASON):
-        item[tags.DISCONTINUATION_REASON] = element("SQ", *(_code(*code) for code in _DISCONTINUED))
+        item[tags.DISCONTINUATION_REASON] = element("SQ", _DISCONTINUED)
     return dataset | {tags.PROGRESS_INFORMATION: element("SQ", dict(sorted(item.items())))}
-
-
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    return {
-        tags.CODE_VALUE: element("SH", value),
-        tags.CODING_SCHEME_DESIGNATOR: element("SH", scheme),
-        tags.CODE_MEANING: element("LO", meaning),
-    }

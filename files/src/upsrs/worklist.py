@@ -112,7 +112,7 @@ class Worklist:
         async def work(connection: Connection) -> Answer:
             return Answer(200, [(await store.fetch(connection, uid)).dataset], uid)
 
-        return await self._run(work)
+        return await in_transaction(self.pool, work, changes=False)
 
     async def update(self, uid: str, given: Dataset, transaction_uid: str | None) -> Answer:
         """Update a workitem (11.6): 200; 400, 404, 409, 410."""
@@ -189,7 +189,7 @@ class Worklist:
             warnings = (f"There are {remaining} additional results that can be requested",) if remaining else ()
             return Answer(200 if kept else self.settings.empty_search_status, kept, warnings=warnings)
 
-        return await self._run(work)
+        return await in_transaction(self.pool, work, changes=False)
 
     async def subscribe(self, uid: str, aetitle: str, lock: bool, matching: Matching) -> Answer:
         """Subscribe to a workitem or worklist (11.10): 201; 400, 403, 404, 410."""
