@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import logging.config
 import os
 import shutil
 import socket
@@ -17,22 +16,18 @@ import psycopg
 import uvicorn
 from dicomweb.errors import RequestError
 from psycopg_pool import PoolTimeout
+from service.logs import start_logging
+from service.settings import read_settings
+from service.systemd import notify
 from uvicorn.supervisors import Multiprocess
 
 from upsrs.database import make_pool, migrate
 from upsrs.protocols import AcknowledgingProtocol, PatientHttpProtocol
-from upsrs.settings import Settings, read_settings
+from upsrs.settings import Settings
 from upsrs.worklist import Worklist
 
 _LOG = logging.getLogger("upsrs")
 _FIRST_PASSED_SOCKET = 3
-_LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(process)d %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
-}
 
 
 def _listener(settings: Settings) -> socket.socket:
@@ -45,15 +40,6 @@ def _listener(settings: Settings) -> socket.socket:
     made = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
     made.set_inheritable(True)
     return made
-
-
-def _notify(state: str) -> None:
-    """Tell systemd how far the service is (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
-            notice.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
-            notice.sendall(state.encode())
 
 
 def _prepare_database(settings: Settings) -> None:
@@ -90,11 +76,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port to listen on (PYUPSRS_PORT)")
     options = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     try:
-        settings = read_settings(**options)
+        settings = read_settings(Settings, **options)
     except ValueError as error:
         sys.exit(f"The settings are wrong.\n{error}")
-    _LOGGING["loggers"] = {name: {"level": settings.log_level.upper()} for name in ("upsrs", "alembic")}
-    logging.config.dictConfig(_LOGGING)
+    log_config = start_logging(settings.log_level, "upsrs", "alembic")
 
     listener = _listener(settings)
     try:
@@ -105,7 +90,7 @@ def main() -> None:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         own_directory = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="pyupsrs-")
     _report(settings, "RESTARTED")
-    _notify("READY=1")
+    notify("READY=1")
     _LOG.info("listening on %s workers=%d", listener.getsockname(), settings.workers)
     config = uvicorn.Config(
         "upsrs.app:create_app",
@@ -115,7 +100,7 @@ def main() -> None:
         ws=AcknowledgingProtocol,
         ws_max_size=64 * 1024,
         ws_per_message_deflate=False,
-        log_config=_LOGGING,
+        log_config=log_config,
         log_level=None,
         access_log=False,
         server_header=False,
@@ -125,7 +110,7 @@ def main() -> None:
     try:
         Multiprocess(config, sockets=[listener]).run()
     finally:
-        _notify("STOPPING=1")
+        notify("STOPPING=1")
         _report(settings, "GOING DOWN")
         if own_directory:
             shutil.rmtree(own_directory, ignore_errors=True)

@@ -14,6 +14,7 @@ from dicomweb.dataset import Dataset, first
 from dicomweb.errors import RequestError
 from dicomweb.query import Matching, parse_query
 from psycopg_pool import PoolTimeout
+from service.settings import read_settings
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,7 +27,7 @@ from upsrs.capabilities import methods_of, wadl
 from upsrs.channel import Dispatcher
 from upsrs.database import Pool, make_pool, unavailable
 from upsrs.names import checked_ae_title, checked_uid, is_ae_title
-from upsrs.settings import Settings, read_settings
+from upsrs.settings import Settings
 from upsrs.worklist import Answer, Worklist
 
 _LOG = logging.getLogger("upsrs")
@@ -296,7 +297,7 @@ _ROUTES = [
 
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return the application of one worker, whose settings are the environment's unless given."""
-    chosen = settings or read_settings()
+    chosen = settings or read_settings(Settings)
     pool = make_pool(chosen.database_uri.get_secret_value(), chosen.database_connections, chosen.database_patience)
 
     @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from upsrs.names import is_ae_title
@@ -68,12 +68,3 @@ class Settings(BaseSettings):
     @classmethod
     def _check_name(cls, given: str) -> str:
         return cls._check_names((given,))[0]
-
-
-def read_settings(**given: object) -> Settings:
-    """Return the settings; raise ValueError whose lines name each variable that is missing or wrong, never its value."""
-    try:
-        return Settings(**given)  # type: ignore[arg-type]
-    except ValidationError as error:
-        lines = [f"PYUPSRS_{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors(include_input=False)]
-        raise ValueError("\n".join(lines)) from None

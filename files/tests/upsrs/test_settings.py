@@ -7,8 +7,9 @@ import sys
 import psycopg
 import pytest
 from servers import SOURCES, Postgres, Service
+from service.settings import read_settings
 from upsrs.database import migrate
-from upsrs.settings import read_settings
+from upsrs.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv("PYUPSRS_DATABASE_URI", "dbname=secret password=secret")
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=name) as refused:
-        read_settings()
+        read_settings(Settings)
     assert "secret" not in str(refused.value)
 
 
