@@ -13,6 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # DCMTK's programs, by their path: pynetdicom puts others of the same names into the virtual environment.
 dcmtk := /usr/bin/storescu
 postgres := /usr/share/postgresql-common/pg_wrapper
+orthanc := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help lab lab-down test lint unit molecule bench clean
@@ -55,12 +56,16 @@ lint: .venv/.installed
 	$(bin)/mypy
 	$(bin)/ansible-lint
 
-# The services are tested over the real PostgreSQL.
+# The services are tested over the real PostgreSQL and the real Orthanc.
 $(postgres):
 	$(sudo) apt-get update -q
 	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql
 
-unit: .venv/.installed $(postgres)
+$(orthanc):
+	$(sudo) apt-get update -q
+	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb
+
+unit: .venv/.installed $(postgres) $(orthanc)
 	$(bin)/pytest roles files
 
 molecule: .venv/.installed $(dcmtk)

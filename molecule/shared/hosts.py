@@ -12,7 +12,7 @@ from typing import Any
 
 import testinfra
 import yaml
-from dimse import Archive
+from dimse_client import Archive
 from web import Web
 
 LAB = Path("/var/lib/dicomweb-lab")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from datasets import KINDS, ct_study, of_kind, same
-from dimse import Archive
+from dimse_client import Archive
 from hosts import Host
 from pydicom.uid import UID
 from pynetdicom.sop_class import Verification

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets import of_kind
-from dimse import Archive
+from dimse_client import Archive
 from hosts import Host
 
 USER = "stow:second-archive-of-the-tests"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 from datasets import of_kind, read, same
-from dimse import Archive
+from dimse_client import Archive
 from hosts import PROJECT, Host, play
 from web import DICOM, Web, parts
 from websockets.exceptions import InvalidStatus

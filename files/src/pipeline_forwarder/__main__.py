@@ -1,0 +1,61 @@
+"""Runs the forwarder, `pipeline-forwarder`; its settings are environment variables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any
+
+from pipeline.engine import Engine
+from pipeline.feed import ChangeFeed
+from pipeline.journal import Journal
+from pipeline.orthanc import Orthanc, OrthancAwayError
+from pipeline.web import Watch, make_app, serve
+from service.logs import start_logging
+from service.settings import read_settings
+
+from pipeline_forwarder.forward import Forwarder
+from pipeline_forwarder.settings import Settings
+
+_LOG = logging.getLogger("pipeline.forward")
+
+
+def _let_go(forwarder: Forwarder, engine: Engine, seconds: float) -> None:
+    stopped = threading.Event()
+    while not engine.is_stopped:
+        try:
+            forwarder.let_go()
+        except OrthancAwayError as error:
+            _LOG.warning("nothing is let go now: %s", error)
+        except Exception:
+            _LOG.exception("nothing is let go now")
+        stopped.wait(seconds)
+
+
+def main() -> None:
+    """Forward until told to stop."""
+    try:
+        settings = read_settings(Settings)
+    except ValueError as error:
+        sys.exit(f"The settings are wrong.\n{error}")
+    start_logging(settings.log_level, "pipeline")
+    gateway = Orthanc(settings.gateway_url, settings.gateway_user, settings.gateway_password.get_secret_value())
+    settings.state_directory.mkdir(parents=True, exist_ok=True)
+    journal = Journal(settings.state_directory / "journal.sqlite")
+    feed = ChangeFeed(gateway, journal, settings.poll_interval, settings.stable_seconds, settings.compare_interval)
+    forwarder = Forwarder(gateway, journal, feed, settings)
+    # A study is never given up: whoever sent it believes that it is safe.
+    engine = Engine(gateway.study, journal, feed, forwarder.work, settings.studies_at_a_time, 0, settings.longest_wait)
+
+    def further() -> dict[str, Any]:
+        return {"held_instances": journal.held_count(), "servers_away": forwarder.servers_away}
+
+    seconds = min(3600.0, max(settings.keep_days * 8640, 5.0))
+    threading.Thread(target=_let_go, args=(forwarder, engine, seconds), name="let-go", daemon=True).start()
+    app = make_app(Watch("pipeline-forwarder", journal, feed, engine, further))
+    serve(app, settings.status_host, settings.status_port, settings.log_level)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Brings what a study has and a server lacks to that server, and shows that it is there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from pipeline.engine import FailedError, PostponedError
+from pipeline.feed import ChangeFeed
+from pipeline.journal import Due, Journal
+from pipeline.orthanc import GoneError, Instance, Orthanc, RefusedError, Study
+
+from pipeline_forwarder.routing import CALLING_AET, Routes
+from pipeline_forwarder.settings import Settings
+
+_LOG = logging.getLogger("pipeline.forward")
+_SEARCH_PAGE = 1000
+_LONGEST_OUTAGE_WAIT = 60.0
+
+
+class _Outages:
+    """Which servers are away, and when each is to be tried again: one study does that, the others wait."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._until: dict[str, tuple[float, float, str]] = {}
+
+    def check(self, server: str) -> None:
+        """Raise PostponedError while a server is away, and it isn't time to try."""
+        with self._turn:
+            wait, until, reason = self._until.get(server, (0.0, 0.0, ""))
+            left = until - time.monotonic()
+            if left > 0:
+                raise PostponedError(left + 0.1, reason)
+            if wait:
+                # This study tries; the others look again when that has been found out.
+                self._until[server] = (wait, time.monotonic() + wait, reason)
+
+    def begin(self, server: str, reason: str) -> PostponedError:
+        with self._turn:
+            wait = min(max(self._until.get(server, (0.5,))[0] * 2, 1.0), _LONGEST_OUTAGE_WAIT)
+            if server not in self._until:
+                _LOG.warning("server %s is away: %s", server, reason)
+            self._until[server] = (wait, time.monotonic() + wait, reason)
+        return PostponedError(wait, reason)
+
+    def end(self, server: str) -> None:
+        with self._turn:
+            if self._until.pop(server, None):
+                _LOG.warning("server %s is back", server)
+
+    def now(self) -> dict[str, str]:
+        with self._turn:
+            return {server: reason for server, (_, _, reason) in self._until.items()}
+
+
+class Forwarder:
+    """Forwards studies of the gateway. A version of an instance that a server is shown to hold is written into the journal."""
+
+    def __init__(self, gateway: Orthanc, journal: Journal, feed: ChangeFeed, settings: Settings) -> None:
+        self._gateway = gateway
+        self._journal = journal
+        self._feed = feed
+        self._settings = settings
+        self._routes = Routes(settings.rules, settings.forward_to)
+        self._outages = _Outages()
+
+    @property
+    def servers_away(self) -> dict[str, str]:
+        """Return the servers that can't be reached, and why."""
+        return self._outages.now()
+
+    def work(self, due: Due, study: Study) -> None:
+        """Forward what the study's servers lack. Raises PostponedError where a server is away, FailedError where one refuses."""
+        instances = self._gateway.instances(study.id)
+        self._feed.settle([instance.id for instance in instances])
+        self._journal.know(study.id, study.uid, study.last_update, len(instances))
+        failure: FailedError | PostponedError | None = None
+        for server, wanted in self._wanted(instances).items():
+            held = self._journal.held(study.id, server)
+            missing = [instance for instance in wanted if held.get(instance.id) != instance.file]
+            if not missing:
+                continue
+            try:
+                self._outages.check(server)
+                self._bring(server, study, missing)
+            except PostponedError as error:
+                # The other servers don't wait for this one.
+                failure = failure or error
+            except FailedError as error:
+                failure = error
+        if failure:
+            raise failure
+
+    def _wanted(self, instances: Iterable[Instance]) -> dict[str, list[Instance]]:
+        wanted: dict[str, list[Instance]] = {}
+        for instance in instances:
+            for server in self._routes.of(lambda identifier=instance.id: self._attributes(identifier)):  # type: ignore[misc]
+                wanted.setdefault(server, []).append(instance)
+        return wanted
+
+    def _attributes(self, instance: str) -> dict[str, str]:
+        return self._gateway.tags(instance) | {CALLING_AET: self._gateway.metadata(instance).get("RemoteAET", "")}
+
+    def _bring(self, server: str, study: Study, missing: list[Instance]) -> None:
+        refusals: dict[str, str] = {}
+        for batch in self._batches(missing):
+            began = time.monotonic()
+            reason = self._stow(server, batch)
+            if reason:
+                there = self._held_by(server, study, reason)
+                for instance in batch if len(batch) > 1 else []:
+                    # One that the server doesn't take must not keep the others.
+                    if instance.uid not in there and (alone := self._stow(server, [instance])):
+                        refusals[instance.uid] = alone
+            _LOG.info("study %s server %s sent %d instances in %.2f s", study.uid, server, len(batch), time.monotonic() - began)
+            if reason and len(batch) == 1:
+                refusals[batch[0].uid] = reason
+        there = self._held_by(server, study, "")
+        shown = [instance for instance in missing if instance.uid in there and instance.uid not in refusals]
+        self._journal.hold(study.id, server, {instance.id: instance.file for instance in shown})
+        if len(shown) == len(missing):
+            _LOG.info("study %s server %s holds it", study.uid, server)
+            return
+        first = next(instance.uid for instance in missing if instance not in shown)
+        reason = refusals.get(first, "it took them and doesn't find them")
+        raise FailedError(f"{server} lacks {len(missing) - len(shown)} instances, such as {first}: {reason}")
+
+    def _batches(self, instances: list[Instance]) -> Iterator[list[Instance]]:
+        batch: list[Instance] = []
+        size = 0
+        for instance in instances:
+            full = len(batch) == self._settings.instances_per_request
+            if batch and (full or size + instance.size > self._settings.megabytes_per_request * 1_000_000):
+                yield batch
+                batch, size = [], 0
+            batch.append(instance)
+            size += instance.size
+        if batch:
+            yield batch
+
+    def _stow(self, server: str, batch: list[Instance]) -> str:
+        """Send a batch; return why that failed, or nothing."""
+        try:
+            self._gateway.stow(server, [instance.id for instance in batch], self._settings.request_seconds)
+        except RefusedError as error:
+            return str(error)
+        return ""
+
+    def _held_by(self, server: str, study: Study, reason: str) -> set[str]:
+        """Return the UIDs of the instances that a server finds; raise PostponedError where it answers no search either."""
+        found: set[str] = set()
+        path = f"/studies/{study.uid}/instances"
+        while True:
+            arguments = {"limit": str(_SEARCH_PAGE), "offset": str(len(found)), "includefield": "00080018"}
+            try:
+                page = self._gateway.ask_server(server, path, arguments, self._settings.request_seconds)
+            except RefusedError as error:
+                raise self._outages.begin(server, f"{server}: {reason or error}") from None
+            uids = {entry["00080018"]["Value"][0] for entry in page}
+            if not uids - found:
+                break
+            found |= uids
+            if len(page) < _SEARCH_PAGE:
+                break
+        self._outages.end(server)
+        return found
+
+    def let_go(self) -> int:
+        """Delete from the gateway what its servers have held for long enough; return how many instances.
+
+        Each instance is looked at once more: what came or was changed meanwhile stays.
+        """
+        if self._settings.keep_days < 0:
+            return 0
+        count = 0
+        for study in self._journal.done(before=time.time() - self._settings.keep_days * 86400):
+            try:
+                count += self._let_go(self._gateway.study(study))
+            except GoneError:
+                self._journal.forget(study)
+            except (PostponedError, FailedError) as error:
+                _LOG.warning("study %s stays on the gateway: %s", study, error)
+        return count
+
+    def _let_go(self, study: Study) -> int:
+        instances = self._gateway.instances(study.id)
+        for server, wanted in self._wanted(instances).items():
+            held = self._journal.held(study.id, server)
+            there = self._held_by(server, study, "")
+            lacking = [instance for instance in wanted if held.get(instance.id) != instance.file or instance.uid not in there]
+            if lacking:
+                _LOG.warning("study %s server %s lacks %d instances that it had: sent again", study.uid, server, len(lacking))
+                self._journal.do_over([study.uid])
+                return 0
+        count = 0
+        for instance in instances:
+            try:
+                if self._gateway.instance_file(instance.id) == instance.file:
+                    self._gateway.delete_instance(instance.id)
+                    count += 1
+            except GoneError:
+                continue
+        _LOG.info("study %s let go: %d instances deleted from the gateway", study.uid, count)
+        return count
