@@ -1,6 +1,7 @@
-# make lab     a DICOMweb site on a bare host that this machine boots, with a study in it
-# make test    lint, unit tests and Molecule
-# make bench   the speeds that docs/speed.md tells
+# make lab       a DICOMweb site on a bare host that this machine boots, with a study in it
+# make pipeline  a D-DW-D pipeline on another such host, with a study that has gone through it
+# make test      lint, unit tests and Molecule
+# make bench     the speeds that docs/speed.md tells
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -13,10 +14,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # DCMTK's programs, by their path: pynetdicom puts others of the same names into the virtual environment.
 dcmtk := /usr/bin/storescu
 postgres := /usr/share/postgresql-common/pg_wrapper
+chromium := /usr/bin/chromium
 orthanc := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help lab lab-down test lint unit molecule bench clean
+.PHONY: help lab lab-down pipeline pipeline-down test lint unit molecule bench clean
 
 help: ## list what can be made
 	@sed -n 's/^# make/make/p' Makefile
@@ -47,6 +49,16 @@ lab: .venv/.installed $(dcmtk) ## build the site on a bare host of the lab and s
 lab-down: .venv/.installed ## remove the lab's host with all that is in it
 	$(bin)/ansible-playbook -i inventories/lab playbooks/lab_down.yml
 
+pipeline: .venv/.installed $(dcmtk) ## build the pipeline on a bare host of the lab and send a study through it
+	$(bin)/ansible-playbook -i inventories/pipeline playbooks/lab_up.yml -e lab_suite=$(LAB_SUITE)
+	$(bin)/ansible-playbook -i inventories/pipeline site.yml
+	$(bin)/ansible-playbook -i inventories/pipeline playbooks/verify.yml
+	$(bin)/ansible-playbook -i inventories/pipeline playbooks/pipeline_study.yml
+	@cat .cache/pipeline.txt
+
+pipeline-down: .venv/.installed ## remove the pipeline's host with all that is in it
+	$(bin)/ansible-playbook -i inventories/pipeline playbooks/lab_down.yml
+
 test: lint unit molecule ## everything that is checked
 
 lint: .venv/.installed
@@ -68,11 +80,17 @@ $(orthanc):
 unit: .venv/.installed $(postgres) $(orthanc)
 	$(bin)/pytest roles files
 
-molecule: .venv/.installed $(dcmtk)
+# The pipeline's page is looked at in a browser.
+$(chromium):
+	$(sudo) apt-get update -q
+	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium
+
+molecule: .venv/.installed $(dcmtk) $(chromium)
 	$(bin)/molecule test --scenario-name default
 	$(bin)/molecule test --scenario-name hospital
 	$(bin)/molecule test --scenario-name upstream
 	$(bin)/molecule test --scenario-name worklist
+	$(bin)/molecule test --scenario-name pipeline
 
 bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py

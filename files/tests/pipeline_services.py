@@ -95,7 +95,7 @@ class Tree:
 
     def datasets(self) -> dict[str, Dataset]:
         read = [pydicom.dcmread(path) for path in self.files]
-        found = {dataset.SOPInstanceUID: dataset for dataset in read}
+        found: dict[str, Dataset] = {dataset.SOPInstanceUID: dataset for dataset in read}
         assert len(found) == len(read), "an instance is in the tree twice"
         return found
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import requests
+from psycopg import sql
 
 SOURCES = Path(__file__).parent.parent / "src"
 
@@ -47,7 +48,7 @@ class Postgres:
 
     def make_database(self, name: str) -> str:
         with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.uri(name)
 
     def uri(self, name: str) -> str:

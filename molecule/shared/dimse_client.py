@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -129,3 +130,37 @@ def storage_scp(received: list[Dataset]) -> Iterator[None]:
         yield
     finally:
         server.shutdown()
+
+
+class Modality:
+    """Sends as modalities do: what was not acknowledged is sent again until it is."""
+
+    def __init__(self, address: str, port: int, aet: str) -> None:
+        self.address, self.port, self.aet = address, port, aet
+
+    def send(self, datasets: list[Dataset], seconds: float = 300) -> None:
+        waiting = list(datasets)
+        deadline = time.monotonic() + seconds
+        while waiting:
+            assert time.monotonic() < deadline, "the gateway never took it"
+            waiting = self._try(waiting)
+            if waiting:
+                time.sleep(0.5)
+
+    def _try(self, datasets: list[Dataset]) -> list[Dataset]:
+        entity = AE(ae_title="MODALITY")
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
+        entity.connection_timeout = 5
+        entity.add_requested_context(datasets[0].SOPClassUID, datasets[0].file_meta.TransferSyntaxUID)
+        association = entity.associate(self.address, self.port, ae_title=self.aet)
+        if not association.is_established:
+            return datasets
+        left: list[Dataset] = []
+        for number, dataset in enumerate(datasets):
+            answer = association.send_c_store(dataset)
+            if "Status" not in answer:
+                return left + datasets[number:]
+            if answer.Status != 0:
+                left.append(dataset)
+        association.release()
+        return left

@@ -22,6 +22,9 @@ if [ -n "$installed" ]; then
 fi
 rm -rf /etc/orthanc /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgresql /var/lib/nginx \
     /opt/dicomweb-site /etc/pyupsrs /etc/systemd/system/pyupsrs.service /etc/systemd/system/pyupsrs.socket \
+    /etc/pipeline-forwarder /etc/pipeline-monitor /etc/systemd/system/pipeline-forwarder.service \
+    /etc/systemd/system/pipeline-monitor.service /usr/local/bin/pipeline-monitor /usr/local/bin/dicom-send \
+    /var/lib/pipeline-monitor /var/lib/pipeline-forwarder /var/lib/private/pipeline-forwarder \
     /etc/systemd/system/orthanc@.service /etc/systemd/system/nginx.service.d /etc/systemd/system/postgresql@.service.d \
     /etc/dicomweb-firewall.nft /etc/systemd/system/dicomweb-firewall.service \
     /usr/local/sbin/dicomweb-quickack /etc/systemd/system/dicomweb-quickack.service "$@"

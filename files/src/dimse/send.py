@@ -138,9 +138,7 @@ def main(called: str, calling: str, timeout: float, host: str, port: int, paths:
         sender.leave()
     for path, problem in problems:
         click.echo(f"{path}: {problem}", err=True)
-    click.echo(
-        f"{stored} stored, {len(files) - stored} not stored, {left_out} left out", err=True
-    )
+    click.echo(f"{stored} stored, {len(files) - stored} not stored, {left_out} left out", err=True)
     sys.exit(1 if stored < len(files) else 0)
 
 

@@ -156,9 +156,9 @@ class Forwarder:
         while True:
             arguments = {"limit": str(_SEARCH_PAGE), "offset": str(len(found)), "includefield": "00080018"}
             try:
-                page = self._gateway.ask_server(server, path, arguments, self._settings.request_seconds)
+                page = self._gateway.ask_server(server, path, arguments, self._settings.search_seconds)
             except RefusedError as error:
-                raise self._outages.begin(server, f"{server}: {reason or error}") from None
+                raise self._outages.begin(server, f"{server} doesn't answer the gateway: {reason or error}") from None
             uids = {entry["00080018"]["Value"][0] for entry in page}
             if not uids - found:
                 break

@@ -58,9 +58,11 @@ class Settings(BaseSettings):
     """Seconds after which all studies are compared with the journal."""
     studies_at_a_time: Annotated[int, Field(ge=1, le=32)] = 2
     instances_per_request: Annotated[int, Field(ge=1, le=10_000)] = 200
-    megabytes_per_request: Annotated[int, Field(ge=1)] = 500
-    request_seconds: Annotated[float, Field(gt=0)] = 600
-    """How long one request to a server may take."""
+    megabytes_per_request: Annotated[int, Field(ge=1)] = 100
+    request_seconds: Annotated[float, Field(gt=0)] = 180
+    """How long one STOW-RS request to a server may take."""
+    search_seconds: Annotated[float, Field(gt=0)] = 60
+    """How long one search of a server may take."""
     longest_wait: Annotated[float, Field(ge=1)] = 300
     """Seconds between two attempts at most, however often they fail."""
 

@@ -225,6 +225,22 @@ class Site:
             raise Failed(f"UPS-RS names the channel {channel}, not one below {expected}, and ends the subscription with {ended}")
         return f"search, subscription; {'there are' if found else 'no'} workitems"
 
+    def check_pipeline(self) -> str:
+        """Services of the pipeline answer and reach what they work with, and no study was set aside."""
+        if self.settings.pipeline != "yes":
+            return "the site has no pipeline"
+        answer = self.web.get(self.settings.url("/pipeline/pipeline"), timeout=TIMEOUT)
+        if answer.status_code != 200:
+            raise Failed(f"/pipeline/ answers {answer.status_code}: see playbooks/logs.yml for pipeline-monitor")
+        state = answer.json()
+        broken = [f"{part['name']}: {part['error']}" for part in state["parts"] if part["error"]]
+        if broken:
+            raise Failed("; ".join(broken))
+        counts = state["counts"]
+        if counts["failed"]["studies"]:
+            raise Failed(f"{counts['failed']['studies']} studies were set aside: pipeline-monitor status has the reasons")
+        return f"{counts['extracted']['studies']} studies extracted, {counts['waiting']['studies']} waiting"
+
     @staticmethod
     def succeeded(service: str, status: Any) -> str:
         """Return "success" for a DIMSE status of 0; raise Failed for any other."""

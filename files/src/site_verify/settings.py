@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Settings:
-    """One site. Ports are TCP. `http`: on, redirect, off; `access`: none, basic, client_certificate; `worklist`: yes or empty."""
+    """One site. Ports are TCP.
+
+    `http`: on, redirect, off; `access`: none, basic, client_certificate; `worklist`, `pipeline`: yes or empty.
+    """
 
     host: str
     https_port: int
@@ -27,6 +30,7 @@ class Settings:
     verify_aet: str = "VERIFY"
     warning_days: int = 30
     worklist: str = ""
+    pipeline: str = ""
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> Settings:

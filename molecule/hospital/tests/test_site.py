@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from datasets import of_kind, read, same
-from dimse_client import Archive
+from datasets import ct_study, of_kind, read, same
+from dimse_client import Archive, Modality
 from hosts import PROJECT, Host, play
+from pipeline_services import wait_for
 from web import DICOM, Web, parts
 from websockets.exceptions import InvalidStatus
 from worklist_client import GLOBAL, Client, events, new_aetitle
@@ -53,6 +54,17 @@ def test_stored_by_dimse_fetched_through_the_public_face(by_name: dict[str, Host
     assert same(read(parts(web.get(sent.url, DICOM))[0][1]), sent.dataset)
     found = web.found("/studies", PatientName="CompressedSamples*", StudyInstanceUID=sent.dataset.StudyInstanceUID)
     assert len(found) == 1
+
+
+def test_the_pipeline_over_three_hosts(by_name: dict[str, Host], web: Web, tmp_path: Path) -> None:
+    sent = [instance.dataset for instance in ct_study(5, tmp_path, rows=16)]
+    Modality(by_name["dicom-web"].address, 4242, "ORTHANC1").send(sent)
+    files = by_name["dicom-db"]
+    find = f"find /var/lib/received_dicom -path '*/{sent[0].StudyInstanceUID}/*.dcm'"
+    wait_for(lambda: len(files.run(find).split()) == len(sent))
+    state = web.session.get(f"https://{by_name['dicom-web'].address}:9443/pipeline/pipeline", timeout=30).json()
+    assert state["counts"]["extracted"]["instances"] >= len(sent) and not state["problems"]
+    assert [part["error"] for part in state["parts"]] == ["", ""]
 
 
 def test_metadata_names_the_public_address_and_not_the_archive(by_name: dict[str, Host], web: Web, tmp_path: Path) -> None:
@@ -101,11 +113,11 @@ def test_plain_http_redirects_and_https_is_strict(by_name: dict[str, Host], web:
     assert "max-age" in web.get("/studies?limit=1").headers["Strict-Transport-Security"]
 
 
-# From the control node: DIMSE on the archive and both ports of the public face, nothing else.
-OPEN = {"dicom-db": [22], "dicom-store": [22, 4242], "dicom-web": [22, 9080, 9443]}
+# From the control node: DIMSE on the archive and the gateway, and both ports of the public face, nothing else.
+OPEN = {"dicom-db": [22], "dicom-store": [22, 4242], "dicom-web": [22, 4242, 9080, 9443]}
 
 
-@pytest.mark.parametrize("port", [22, 4242, 5432, 8042, 8443, 9080, 9443])
+@pytest.mark.parametrize("port", [22, 4242, 5432, 8042, 8443, 9080, 9443, 11112, 11113, 11114])
 def test_who_reaches_which_port(host: Host, port: int) -> None:
     if port in OPEN[host.name]:
         socket.create_connection((host.address, port), timeout=30).close()
@@ -118,9 +130,17 @@ def test_who_reaches_which_port(host: Host, port: int) -> None:
     ("source", "target", "port", "reached"),
     [
         ("dicom-store", "dicom-db", 5432, True),
-        ("dicom-web", "dicom-db", 5432, False),
+        ("dicom-web", "dicom-db", 5432, True),
+        ("dicom-store", "dicom-db", 11112, True),
+        ("dicom-web", "dicom-db", 11112, False),
+        ("dicom-web", "dicom-db", 11113, True),
+        ("dicom-store", "dicom-db", 11113, False),
+        ("dicom-db", "dicom-web", 11114, True),
+        ("dicom-store", "dicom-web", 11114, False),
+        ("dicom-db", "dicom-store", 4242, True),
+        ("dicom-web", "dicom-store", 4242, False),
         ("dicom-web", "dicom-store", 8443, True),
-        ("dicom-db", "dicom-store", 8443, False),
+        ("dicom-db", "dicom-store", 8443, True),
         ("dicom-web", "dicom-store", 8042, False),
     ],
 )

@@ -13,48 +13,15 @@ from pathlib import Path
 import pydicom
 import pytest
 from datasets import ct_study, same
+from dimse_client import Modality
 from hosts import LAB, Host, play
+from pipeline_services import wait_for
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
-GATEWAY = ("ORTHANC1", 4242)
+GATEWAY = (4242, "ORTHANC1")
 STUDIES, INSTANCES = 20, 100
 TREE = "/var/lib/received_dicom"
-
-
-class Modality:
-    """Sends as modalities do: what was not acknowledged is sent again until it is."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.refused: list[str] = []
-
-    def send(self, datasets: list[Dataset], seconds: float = 300) -> None:
-        waiting = list(datasets)
-        deadline = time.monotonic() + seconds
-        while waiting:
-            assert time.monotonic() < deadline, "the gateway never took it"
-            waiting = self._try(waiting)
-            if waiting:
-                time.sleep(0.5)
-
-    def _try(self, datasets: list[Dataset]) -> list[Dataset]:
-        entity = AE(ae_title="MODALITY")
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
-        entity.connection_timeout = 5
-        entity.add_requested_context(datasets[0].SOPClassUID, datasets[0].file_meta.TransferSyntaxUID)
-        association = entity.associate(self.host.address, GATEWAY[1], ae_title=GATEWAY[0])
-        if not association.is_established:
-            return datasets
-        left: list[Dataset] = []
-        for number, dataset in enumerate(datasets):
-            answer = association.send_c_store(dataset)
-            if "Status" not in answer:
-                return left + datasets[number:]
-            if answer.Status != 0:
-                left.append(dataset)
-        association.release()
-        return left
 
 
 def in_tree(host: Host) -> int:
@@ -86,13 +53,6 @@ def received(host: Host, directory: Path) -> dict[str, Dataset]:
         found[dataset.SOPInstanceUID] = dataset
     assert len(found) == len(files), "an instance is there twice"
     return found
-
-
-def wait_for(true: Callable[[], object], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.5)
 
 
 def kill(unit: str) -> Callable[[Host], None]:
@@ -154,7 +114,7 @@ def corrupt(host: Host, dataset: Dataset) -> int:
     """Send a dataset that breaks off in the middle of an element, and return the status."""
     entity = AE(ae_title="MODALITY")
     entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
-    association = entity.associate(host.address, GATEWAY[1], ae_title=GATEWAY[0])
+    association = entity.associate(host.address, GATEWAY[0], ae_title=GATEWAY[1])
     assert association.is_established
 
     def cut(event: evt.Event) -> None:
@@ -176,7 +136,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> list[list[Dataset]]:
 
 
 def test_nothing_is_lost(host: Host, sent: list[list[Dataset]], tmp_path: Path) -> None:
-    modality = Modality(host)
+    modality = Modality(host.address, *GATEWAY)
     studies = list(sent)
     for name, fault in FAULTS.items():
         mine = [studies.pop(0), studies.pop(0)]
@@ -205,16 +165,16 @@ def test_nothing_is_lost(host: Host, sent: list[list[Dataset]], tmp_path: Path) 
     assert corrupt(host, broken) != 0
 
     every = {dataset.SOPInstanceUID: dataset for study in sent for dataset in study}
-    wait_for(lambda: in_tree(host) >= len(every))
+    wait_for(lambda: in_tree(host) >= len(every), 240)
 
     def is_settled() -> bool:
         answer = host.web.session.get(f"https://{host.address}:9443/pipeline/pipeline", verify=False, timeout=30).json()
         counts = answer["counts"]
         return answer["arriving_instances"] == 0 and counts["waiting"]["studies"] == 0 and counts["extracted"]["studies"] == STUDIES
 
-    wait_for(is_settled)
+    wait_for(is_settled, 120)
     time.sleep(8)
-    wait_for(is_settled)
+    wait_for(is_settled, 120)
     found = received(host, tmp_path / "tree")
     assert found.keys() == every.keys()
     different = [uid for uid, dataset in every.items() if not same(found[uid], dataset)]
