@@ -8,6 +8,8 @@ from typing import Any
 
 import requests
 
+_FORBIDDEN = (401, 403)
+
 
 class OrthancAwayError(Exception):
     """Orthanc can't be reached, or is not able to answer now: nothing is wrong with what was asked."""
@@ -18,7 +20,11 @@ class GoneError(Exception):
 
 
 class RefusedError(Exception):
-    """Orthanc answered, and didn't do it; the text is its own."""
+    """Orthanc answered with the HTTP status `status`, and didn't do it; the text is its own."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -82,17 +88,17 @@ class Orthanc:
             raise OrthancAwayError(f"{self.url}: {_cause(error)}") from None
         if answer.status_code == 404:
             raise GoneError(path)
-        if answer.status_code in (401, 403):
-            raise OrthancAwayError(f"{self.url} refuses the user ({answer.status_code}): correct user and password")
         if not answer.ok:
-            raise RefusedError(_said(answer))
+            raise RefusedError(_said(answer), answer.status_code)
         return answer
 
     def _get(self, path: str, **parameters: Any) -> Any:
         try:
             return self._ask("GET", path, params=parameters).json()
         except RefusedError as error:
-            # Reading refuses nobody: it is Orthanc's database or disk that is away.
+            if error.status in _FORBIDDEN:
+                raise OrthancAwayError(f"{self.url} refuses the user ({error.status}): correct user and password") from None
+            # Reading refuses nobody else: it is Orthanc's database or disk that is away.
             raise OrthancAwayError(f"{self.url}{path}: {error}") from None
         except requests.JSONDecodeError:
             raise OrthancAwayError(f"{self.url}{path} is not Orthanc's: its answer is no JSON") from None
@@ -170,13 +176,17 @@ class Orthanc:
         try:
             return answer.json() if answer.content else []
         except requests.JSONDecodeError:
-            raise RefusedError(f"{server} answers a search with what is no JSON") from None
+            raise RefusedError(f"{server} answers a search with what is no JSON", answer.status_code) from None
 
     def _by_plugin(self, server: str, what: str, body: dict[str, Any], seconds: float) -> requests.Response:
         try:
             return self._ask("POST", f"/dicom-web/servers/{server}/{what}", seconds, json=body)
         except GoneError:
-            raise RefusedError(f"{server}: DicomWeb.Servers doesn't name it, or it has no such address") from None
+            raise RefusedError(f"DicomWeb.Servers of {self.url} doesn't name {server}, or its Url is wrong (404)", 404) from None
+        except RefusedError as error:
+            if error.status in _FORBIDDEN:
+                raise RefusedError(f"{server} refuses the user or the certificate ({error.status})", error.status) from None
+            raise RefusedError(f"{server}: {error}", error.status) from None
 
     def servers(self) -> list[str]:
         """Return the names of the DICOMweb servers that the plugin knows."""

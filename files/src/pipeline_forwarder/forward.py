@@ -110,7 +110,7 @@ class Forwarder:
             began = time.monotonic()
             reason = self._stow(server, batch)
             if reason:
-                there = self._held_by(server, study, reason)
+                there = self._held_by(server, study)
                 for instance in batch if len(batch) > 1 else []:
                     # One that the server doesn't take must not keep the others.
                     if instance.uid not in there and (alone := self._stow(server, [instance])):
@@ -118,7 +118,7 @@ class Forwarder:
             _LOG.info("study %s server %s sent %d instances in %.2f s", study.uid, server, len(batch), time.monotonic() - began)
             if reason and len(batch) == 1:
                 refusals[batch[0].uid] = reason
-        there = self._held_by(server, study, "")
+        there = self._held_by(server, study)
         shown = [instance for instance in missing if instance.uid in there and instance.uid not in refusals]
         self._journal.hold(study.id, server, {instance.id: instance.file for instance in shown})
         if len(shown) == len(missing):
@@ -149,7 +149,7 @@ class Forwarder:
             return str(error)
         return ""
 
-    def _held_by(self, server: str, study: Study, reason: str) -> set[str]:
+    def _held_by(self, server: str, study: Study) -> set[str]:
         """Return the UIDs of the instances that a server finds; raise PostponedError where it answers no search either."""
         found: set[str] = set()
         path = f"/studies/{study.uid}/instances"
@@ -158,7 +158,7 @@ class Forwarder:
             try:
                 page = self._gateway.ask_server(server, path, arguments, self._settings.search_seconds)
             except RefusedError as error:
-                raise self._outages.begin(server, f"{server} doesn't answer the gateway: {reason or error}") from None
+                raise self._outages.begin(server, str(error)) from None
             uids = {entry["00080018"]["Value"][0] for entry in page}
             if not uids - found:
                 break
@@ -189,7 +189,7 @@ class Forwarder:
         instances = self._gateway.instances(study.id)
         for server, wanted in self._wanted(instances).items():
             held = self._journal.held(study.id, server)
-            there = self._held_by(server, study, "")
+            there = self._held_by(server, study)
             lacking = [instance for instance in wanted if held.get(instance.id) != instance.file or instance.uid not in there]
             if lacking:
                 _LOG.warning("study %s server %s lacks %d instances that it had: sent again", study.uid, server, len(lacking))

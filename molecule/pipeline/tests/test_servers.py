@@ -42,6 +42,7 @@ def test_who_comes_is_asked_and_told(host: Host, tmp_path: Path) -> None:
     client = pair("Gateway", issuer=authority).saved(tmp_path, "client")
     front = {"Url": "https://localhost:9443/dicom-web/", "Timeout": 60}
     common: dict[str, Any] = {
+        "nginx_http": "off",
         "nginx_certificate_source": "files",
         "nginx_certificate": certificate,
         "nginx_certificate_key": key,
@@ -62,7 +63,7 @@ def test_who_comes_is_asked_and_told(host: Host, tmp_path: Path) -> None:
         site_gateway_more_servers={"front": front | {"Username": "gateway", "Password": "no"}},
     )
     study = sent(host, tmp_path)
-    wait_for(lambda: "front" in host.run("pipeline-monitor status"))
+    wait_for(lambda: "front refuses the user or the certificate (401)" in host.run("pipeline-monitor status"))
     assert not host.run(f"find /var/lib/received_dicom -path '*/{study}/*.dcm'")
 
     built(
