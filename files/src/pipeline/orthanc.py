@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import requests
 
 _FORBIDDEN = (401, 403)
+# Seconds between two looks at a job.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 
 
 class OrthancAwayError(Exception):
@@ -165,8 +169,29 @@ class Orthanc:
             raise OrthancAwayError(f"{self.url}: {error}") from None
 
     def stow(self, server: str, instances: list[str], seconds: float) -> None:
-        """Send instances to a DICOMweb server that the plugin knows by name (PS3.18 10.5); raise RefusedError where that failed."""
-        self._by_plugin(server, "stow", {"Resources": instances, "Synchronous": True}, seconds)
+        """Send instances to a DICOMweb server that the plugin knows by name (PS3.18 10.5); raise RefusedError where that failed.
+
+        As a job of Orthanc's that is looked at often: the plugin's own waiting goes by half seconds, and doesn't say what is wrong.
+        """
+        answer = self._by_plugin(server, "stow", {"Resources": instances, "Asynchronous": True}, self._timeout[1])
+        path = f"/jobs/{answer.json()['ID']}"
+        deadline = time.monotonic() + seconds
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                job = self._get(path)
+            except GoneError:
+                raise RefusedError(f"{server}: Orthanc was restarted meanwhile", 500) from None
+            if job["State"] == "Success":
+                return
+            if job["State"] == "Failure":
+                raise RefusedError(f"{server}: {job.get('ErrorDetails') or job['ErrorDescription']}", 500)
+            if time.monotonic() > deadline:
+                with contextlib.suppress(GoneError, RefusedError):
+                    self._ask("POST", f"{path}/cancel", json={})
+                raise RefusedError(f"{server}: not sent within {seconds:.0f} s", 504)
+            time.sleep(pause)
+            pause = min(pause * 1.2, _LONGEST_PAUSE)
 
     def ask_server(self, server: str, path: str, arguments: dict[str, str], seconds: float) -> Any:
         """Return what such a server answers to a search (PS3.18 10.6), as DICOM JSON; raise RefusedError where it doesn't."""
