@@ -77,10 +77,20 @@ class Engine:
         """Look at once what is due."""
         self._wake.set()
 
-    @property
-    def is_stopped(self) -> bool:
-        """Return whether nothing more is begun."""
-        return self._stopped.is_set()
+    def every(self, seconds: float, work: Callable[[], object]) -> None:
+        """Have something done now and then, until it is all stopped."""
+
+        def repeat() -> None:
+            while not self._stopped.is_set():
+                try:
+                    work()
+                except OrthancAwayError as error:
+                    _LOG.warning("not now: %s", error)
+                except Exception:
+                    _LOG.exception("not now")
+                self._stopped.wait(seconds)
+
+        threading.Thread(target=repeat, name="now-and-then", daemon=True).start()
 
     def _follow(self) -> None:
         wait = 1.0

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import threading
 from typing import Any
 
 from pipeline.engine import Engine
 from pipeline.feed import ChangeFeed
 from pipeline.journal import Journal
-from pipeline.orthanc import Orthanc, OrthancAwayError
+from pipeline.orthanc import Orthanc
 from pipeline.web import Watch, make_app, serve
 from service.logs import start_logging
 from service.settings import read_settings
 
 from pipeline_forwarder.forward import Forwarder
 from pipeline_forwarder.settings import Settings
-
-_LOG = logging.getLogger("pipeline.forward")
-
-
-def _let_go(forwarder: Forwarder, engine: Engine, seconds: float) -> None:
-    stopped = threading.Event()
-    while not engine.is_stopped:
-        try:
-            forwarder.let_go()
-        except OrthancAwayError as error:
-            _LOG.warning("nothing is let go now: %s", error)
-        except Exception:
-            _LOG.exception("nothing is let go now")
-        stopped.wait(seconds)
 
 
 def main() -> None:
@@ -52,7 +36,7 @@ def main() -> None:
         return {"held_instances": journal.held_count(), "servers_away": forwarder.servers_away}
 
     seconds = min(3600.0, max(settings.keep_days * 8640, 5.0))
-    threading.Thread(target=_let_go, args=(forwarder, engine, seconds), name="let-go", daemon=True).start()
+    engine.every(seconds, forwarder.let_go)
     app = make_app(Watch("pipeline-forwarder", journal, feed, engine, further))
     serve(app, settings.status_host, settings.status_port, settings.log_level)
 

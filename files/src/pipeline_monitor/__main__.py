@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import threading
 import time
 from typing import Any
 
@@ -13,7 +11,7 @@ import requests
 from pipeline.engine import Engine
 from pipeline.feed import ChangeFeed
 from pipeline.journal import Journal
-from pipeline.orthanc import Orthanc, OrthancAwayError
+from pipeline.orthanc import Orthanc
 from pipeline.web import Watch, make_app, serve
 from service.logs import start_logging
 from service.settings import read_settings
@@ -25,20 +23,6 @@ from pipeline_monitor.retrieve import Retriever
 from pipeline_monitor.settings import Settings
 from pipeline_monitor.show import show
 from pipeline_monitor.tree import Tree
-
-_LOG = logging.getLogger("pipeline.extract")
-
-
-def _let_go(extractor: Extractor, engine: Engine, seconds: float) -> None:
-    stopped = threading.Event()
-    while not engine.is_stopped:
-        try:
-            extractor.let_go()
-        except OrthancAwayError as error:
-            _LOG.warning("nothing is deleted from the storage now: %s", error)
-        except Exception:
-            _LOG.exception("nothing is deleted from the storage now")
-        stopped.wait(seconds)
 
 
 def _run(settings: Settings) -> None:
@@ -64,7 +48,7 @@ def _run(settings: Settings) -> None:
         return {"held_instances": journal.held_count(), "free_megabytes": tree.free_bytes() // 1_000_000}
 
     seconds = min(3600.0, max(settings.delete_after_days * 8640, 5.0))
-    threading.Thread(target=_let_go, args=(extractor, engine, seconds), name="let-go", daemon=True).start()
+    engine.every(seconds, extractor.let_go)
     watch = Watch("pipeline-monitor", journal, feed, engine, further)
     serve(
         make_app(watch, page_routes(watch, settings.forwarder_url)), settings.status_host, settings.status_port, settings.log_level
