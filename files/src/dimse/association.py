@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from pydicom.config import IGNORE, settings
 from pynetdicom import AE, _config, evt
 from pynetdicom.events import Event
 
@@ -12,6 +13,9 @@ MAXIMUM_PDU = 131072
 
 # Datasets are taken as they are: what an archive holds isn't always what the standard wants.
 _config.ENFORCE_UID_CONFORMANCE = False
+settings.reading_validation_mode = settings.writing_validation_mode = IGNORE
+# Else each message is made into text for a log that nobody keeps.
+_config.LOG_HANDLER_LEVEL = "none"
 
 
 def _without_delay(event: Event) -> None:

@@ -11,7 +11,7 @@ from pipeline.orthanc import GoneError, Orthanc
 
 _LOG = logging.getLogger("pipeline.feed")
 # While instances come, their study may be stable at any moment.
-_WATCHING_SECONDS = 0.2
+_WATCHING_SECONDS = 0.1
 
 
 class ChangeFeed:

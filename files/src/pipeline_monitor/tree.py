@@ -54,22 +54,22 @@ class Tree:
         """Sync what was written and give it its place; return whether another file was there, which is kept in `.replaced`."""
         with written.open("rb") as file:
             os.fsync(file.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
         is_replaced = target.exists() and not filecmp.cmp(written, target, shallow=False)
         if is_replaced:
             self._keep(target)
-        written.replace(target)
+        try:
+            written.replace(target)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            written.replace(target)
         return is_replaced
 
     def _keep(self, target: Path) -> None:
         kept = self.root / _REPLACED / target.relative_to(self.root)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            try:
-                os.link(target, kept.with_name(f"{kept.name}.{number}"))
-            except FileExistsError:
-                continue
-            return
+        # No link: the tree may be on a file system of another kind of host.
+        number = next(number for number in itertools.count(1) if not kept.with_name(f"{kept.name}.{number}").exists())
+        target.replace(kept.with_name(f"{kept.name}.{number}"))
 
     def sync(self, targets: Iterable[Path]) -> None:
         """Make the names of files as durable as the files themselves."""
