@@ -64,11 +64,6 @@ class ChangeFeed:
     def _read_page(self) -> bool:
         place = self._journal.place()
         page = self._orthanc.changes(place)
-        if page.place < place:
-            _LOG.warning("the change feed starts anew: was at %d, is at %d", place, page.place)
-            self._journal.notice([], 0)
-            self._compare()
-            return False
         now = time.monotonic()
         stable = []
         with self._turn:
@@ -99,9 +94,11 @@ class ChangeFeed:
         self._journal.notice([study])
 
     def _compare(self) -> None:
-        if not self._journal.place():
-            # From the start there is nothing in the feed that the comparison doesn't find.
-            self._journal.notice([], self._orthanc.last_change())
+        # From the start there is nothing in the feed that the comparison doesn't find. A feed that ends before its place is another
+        # Orthanc's, or that of one which has lost its index.
+        last, place = self._orthanc.last_change(), self._journal.place()
+        if not place or last < place:
+            self._journal.notice([], last)
         found: set[str] = set()
         for page in self._orthanc.studies():
             found.update(study.id for study in page)

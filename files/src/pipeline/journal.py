@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 import time
@@ -72,6 +73,13 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        """Open the journal, for this process alone; raise OSError where another one has it, or it can't be made."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._owned = path.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"STATE_DIRECTORY {path.parent} is in use by another process: it may serve one alone.") from None
         self._turn = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -82,6 +90,7 @@ class Journal:
         """Close the file."""
         with self._turn:
             self._database.close()
+            self._owned.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -25,8 +25,10 @@ def main() -> None:
         sys.exit(f"The settings are wrong.\n{error}")
     start_logging(settings.log_level, "pipeline")
     gateway = Orthanc(settings.gateway_url, settings.gateway_user, settings.gateway_password.get_secret_value())
-    settings.state_directory.mkdir(parents=True, exist_ok=True)
-    journal = Journal(settings.state_directory / "journal.sqlite")
+    try:
+        journal = Journal(settings.state_directory / "journal.sqlite")
+    except OSError as error:
+        sys.exit(str(error))
     feed = ChangeFeed(gateway, journal, settings.poll_interval, settings.stable_seconds, settings.compare_interval)
     forwarder = Forwarder(gateway, journal, feed, settings)
     # A study is never given up: whoever sent it believes that it is safe.

@@ -30,7 +30,6 @@ def _run(settings: Settings) -> None:
     storage = Orthanc(
         settings.storage_url, settings.storage_user, settings.storage_password.get_secret_value(), settings.storage_certificates
     )
-    settings.state_directory.mkdir(parents=True, exist_ok=True)
     journal = Journal(settings.state_directory / "journal.sqlite")
     feed = ChangeFeed(storage, journal, settings.poll_interval, settings.stable_seconds, settings.compare_interval)
     tree = Tree(settings.output_dir)
@@ -103,7 +102,7 @@ def main() -> None:
         try:
             _run(settings)
         except OSError as error:
-            sys.exit(f"{error}")
+            sys.exit(str(error))
     elif arguments.command == "status":
         _status(settings, arguments.watch, arguments.json)
     else:

@@ -137,7 +137,10 @@ class Receiver:
         entity.maximum_associations = 64
         # Whatever the storage holds: private classes and syntaxes too.
         _config.UNRESTRICTED_STORAGE_SERVICE = True
-        entity.start_server((host, port), block=False, evt_handlers=[WITHOUT_DELAY, (evt.EVT_C_STORE, self.store)])
+        try:
+            entity.start_server((host, port), block=False, evt_handlers=[WITHOUT_DELAY, (evt.EVT_C_STORE, self.store)])
+        except OSError as error:
+            raise OSError(f"MONITOR_HOST {host}, MONITOR_PORT {port}: {error.strerror}") from None
         _LOG.info("listening as %s on %s:%d", title, host, port)
 
 

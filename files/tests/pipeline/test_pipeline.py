@@ -275,10 +275,32 @@ def test_nobody_else_stores_at_the_monitor(storage: OrthancServer, monitor: Runn
     assert not tree.files
 
 
-def test_a_second_monitor_of_the_same_port_says_so(monitor: Running) -> None:
+def test_a_second_one_of_the_same_state_or_port_says_so(monitor: Running, forwarder: Running, tmp_path: Path) -> None:
     monitor.start()
+    forwarder.start()
+    for service, arguments in ((monitor, ["run"]), (forwarder, [])):
+        ended = service.command(*arguments)
+        assert ended.returncode == 1 and "STATE_DIRECTORY" in ended.stderr and "in use" in ended.stderr
+    monitor.settings |= {"STATE_DIRECTORY": str(tmp_path / "other"), "OUTPUT_DIR": str(tmp_path / "other/tree")}
     ended = monitor.command("run")
-    assert ended.returncode != 0 and "in use" in ended.stderr
+    assert ended.returncode == 1 and f"MONITOR_PORT {MONITOR_PORT}" in ended.stderr and "in use" in ended.stderr
+
+
+def test_a_storage_that_lost_its_index_is_followed_anew(
+    storage: OrthancServer, monitor: Running, tree: Tree, tmp_path: Path
+) -> None:
+    one, two = small_study(30, tmp_path / "one"), small_study(2, tmp_path / "two")
+    monitor.start()
+    storage.send(*one)
+    wait_for(lambda: monitor.counts()["done"] == 1)
+    storage.stop()
+    for path in storage.directory.glob("index*"):
+        path.unlink()
+    storage.start()
+    storage.send(*two)
+    wait_for(lambda: arrived(tree, one + two))
+    check(tree, one + two)
+    wait_for(lambda: monitor.counts() == {"waiting": 0, "done": 1, "failed": 0})
 
 
 @pytest.mark.parametrize(
