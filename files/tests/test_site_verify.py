@@ -22,6 +22,7 @@ GIVEN: dict[str, Any] = {
     "dimse_study": "2.25.1",
     "web_study": "2.25.2",
     "worklist": "yes",
+    "pipeline": "yes",
 }
 
 
@@ -62,7 +63,7 @@ def test_site_that_is_down_fails_every_check_and_says_where_to_look() -> None:
     ended = run(GIVEN)
     assert ended.returncode == 1
     lines = ended.stdout.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert [line.split()[0] for line in lines if " FAILED " not in line] == ["access"]
     assert "is orthanc@ running" in ended.stdout
 
