@@ -11,20 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dimse.association import WITHOUT_DELAY, make_ae
+from dimse.storage_scp import StorageSCP
 from pydicom.datadict import tag_for_keyword
 from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
-from pynetdicom import _config, evt
-from pynetdicom.dsutils import encode_file_meta
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.events import Event
 
-from pipeline_monitor.tree import Tree
+from pipeline_monitor.tree import NewFile, Tree
 
 _LOG = logging.getLogger("pipeline.receive")
 _SUCCESS, _NO_RESOURCES, _NOT_EXPECTED, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0x0124, 0xC000
 _IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _, _STUDY, _, _UID = _IDENTITY
+_IDENTITY_TAGS: list[BaseTag | int] = [tag_for_keyword(keyword) or 0 for keyword in _IDENTITY]
 _LAST = 0x0020000E
 # That the disk says it is full or broken, and not that something is wrong with an instance.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -79,81 +80,129 @@ class Receiver:
         except OSError as error:
             expected.disk_problem = str(error)
 
+    def begin(self, sop_class: str, uid: str, syntax: str) -> Arrival:
+        """Return where an instance goes that begins to come."""
+        return Arrival(self, self._tree, sop_class, uid, UID(syntax))
+
     def store(self, event: Event) -> int:
-        """Handle a C-STORE; return its status (PS3.7 9.1.1.1.9, PS3.4 B.2.3)."""
-        syntax = UID(event.context.transfer_syntax)
-        content = event.request.DataSet.getbuffer()
-        try:
-            identity = _identity(event.request.DataSet, syntax)
-        except Exception:
-            _LOG.warning("refused an instance that can't be read: %s", event.request.AffectedSOPInstanceUID)
-            return _CANNOT_UNDERSTAND
+        """Handle a C-STORE that came as an answer to a C-GET; return its status (PS3.4 B.2.3)."""
+        request = event.request
+        arrival = self.begin(request.AffectedSOPClassUID, request.AffectedSOPInstanceUID, event.context.transfer_syntax)
+        arrival.write(request.DataSet.getbuffer())
+        return arrival.finish()
+
+    def place(self, file: NewFile, identity: dict[str, str]) -> bool:
+        """Give a whole file its place, in its turn; return whether anybody waits for it."""
         with self._turn:
             waiting = [expected for expected in self._expected if expected.study_uid == identity[_STUDY]]
             for expected in waiting:
                 expected.writing += 1
-        if not waiting:
-            _LOG.warning("refused an instance that nobody asked for: %s", event.request.AffectedSOPInstanceUID)
-            return _NOT_EXPECTED
-        try:
-            head = b"\0" * 128 + b"DICM" + encode_file_meta(event.file_meta)
-            written = self._tree.write([head, content])
-        except OSError as error:
-            self._note(waiting, identity, None, error)
-            return _NO_RESOURCES
-        self._writers.submit(self._put, waiting, identity, written)
-        return _SUCCESS
+        if waiting:
+            self._writers.submit(self._put, waiting, identity, file)
+        return bool(waiting)
 
-    def _put(self, waiting: list[Expected], identity: dict[str, str], written: Path) -> None:
+    def fail(self, uid: str, error: OSError) -> None:
+        """Tell all who wait that an instance could not be written, since nobody knows of which study it is."""
+        with self._turn:
+            for expected in self._expected:
+                _note_error(expected, uid, error)
+
+    def _put(self, waiting: list[Expected], identity: dict[str, str], file: NewFile) -> None:
         target = self._tree.path(*(identity[keyword] for keyword in _IDENTITY))
+        failure = None
         try:
-            if self._tree.put(written, target):
+            if self._tree.put(file, target):
                 _LOG.warning(
                     "study %s instance %s is another than before: the former one is kept", identity[_STUDY], identity[_UID]
                 )
         except OSError as error:
-            self._tree.drop(written)
-            self._note(waiting, identity, None, error)
-        else:
-            self._note(waiting, identity, target, None)
-
-    def _note(self, waiting: list[Expected], identity: dict[str, str], target: Path | None, error: OSError | None) -> None:
+            failure = error
+            file.drop()
         with self._turn:
             for expected in waiting:
-                if target:
+                if failure:
+                    _note_error(expected, identity[_UID], failure)
+                else:
                     expected.files[identity["PatientID"], identity["SeriesInstanceUID"], identity[_UID]] = target
-                elif error:
-                    expected.problems[identity[_UID]] = str(error.strerror or error)
-                    if error.errno in _DISK_ERRORS:
-                        expected.disk_problem = expected.problems[identity[_UID]]
                 expected.writing -= 1
             self._turn.notify_all()
 
     def listen(self, title: str, host: str, port: int, storage_title: str, seconds: float) -> None:
         """Be the move destination, for the storage alone, from now on. Raises OSError where the port is taken."""
-        entity = make_ae(title, seconds)
-        entity.require_called_aet = True
-        entity.require_calling_aet = [storage_title] if storage_title else []
-        entity.maximum_associations = 64
-        # Whatever the storage holds: private classes and syntaxes too.
-        _config.UNRESTRICTED_STORAGE_SERVICE = True
         try:
-            entity.start_server((host, port), block=False, evt_handlers=[WITHOUT_DELAY, (evt.EVT_C_STORE, self.store)])
+            StorageSCP(title, (storage_title,), self.begin, seconds).listen(host, port)
         except OSError as error:
             raise OSError(f"MONITOR_HOST {host}, MONITOR_PORT {port}: {error.strerror}") from None
         _LOG.info("listening as %s on %s:%d", title, host, port)
 
 
-def _identity(dataset: io.BytesIO, syntax: UID) -> dict[str, str]:
-    """Read what says where an instance belongs; the pixels aren't looked at."""
-    dataset.seek(0)
-    # A deflated dataset (PS3.5 A.5) is explicit little endian inside.
-    stream = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(dataset.read())) if syntax.is_deflated else dataset
-    found = read_dataset(
-        stream,
-        syntax.is_implicit_VR,
-        syntax.is_little_endian,
-        stop_when=lambda tag, vr, length: tag > _LAST,
-        specific_tags=[tag_for_keyword(keyword) or 0 for keyword in _IDENTITY],
-    )
-    return {keyword: str(found.get(keyword) or "") for keyword in _IDENTITY}
+class Arrival:
+    """One instance on its way to the disk."""
+
+    def __init__(self, receiver: Receiver, tree: Tree, sop_class: str, uid: str, syntax: UID) -> None:
+        self._receiver = receiver
+        self._uid = uid
+        self._syntax = syntax
+        self._file: NewFile | None = None
+        meta = create_file_meta(sop_class_uid=UID(sop_class), sop_instance_uid=UID(uid), transfer_syntax=syntax)
+        head = b"\0" * 128 + b"DICM" + encode_file_meta(meta)
+        self._start = len(head)
+        try:
+            self._file = tree.new_file()
+        except OSError as error:
+            self._receiver.fail(self._uid, error)
+        self.write(memoryview(head))
+
+    def write(self, part: memoryview) -> None:
+        """Write a part, unless an earlier one could not be."""
+        if self._file:
+            try:
+                self._file.write(part)
+            except OSError as error:
+                self._receiver.fail(self._uid, error)
+                self.abandon()
+
+    def finish(self) -> int:
+        """Return the status (PS3.4 B.2.3): the file is written, and will be given its place."""
+        file, self._file = self._file, None
+        if file is None:
+            return _NO_RESOURCES
+        try:
+            identity = _identity(file.path, self._start, self._syntax)
+        except Exception:
+            _LOG.warning("refused an instance that can't be read: %s", self._uid)
+            file.drop()
+            return _CANNOT_UNDERSTAND
+        if not self._receiver.place(file, identity):
+            _LOG.warning("refused an instance that nobody asked for: %s", self._uid)
+            file.drop()
+            return _NOT_EXPECTED
+        return _SUCCESS
+
+    def abandon(self) -> None:
+        """Forget it: it broke off."""
+        file, self._file = self._file, None
+        if file:
+            file.drop()
+
+
+def _note_error(expected: Expected, uid: str, error: OSError) -> None:
+    expected.problems[uid] = str(error.strerror or error)
+    if error.errno in _DISK_ERRORS:
+        expected.disk_problem = expected.problems[uid]
+
+
+def _identity(path: Path, start: int, syntax: UID) -> dict[str, str]:
+    """Read what says where an instance belongs from its file, where the dataset starts there; the pixels aren't looked at."""
+    with path.open("rb") as file:
+        file.seek(start)
+        # A deflated dataset (PS3.5 A.5) is explicit little endian inside.
+        stream = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read())) if syntax.is_deflated else file
+        found = read_dataset(
+            stream,
+            syntax.is_implicit_VR,
+            syntax.is_little_endian,
+            stop_when=lambda tag, vr, length: tag > _LAST,
+            specific_tags=_IDENTITY_TAGS,
+        )
+        return {keyword: str(found.get(keyword) or "") for keyword in _IDENTITY}

@@ -7,7 +7,7 @@ import filecmp
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline_monitor.names import component
@@ -15,6 +15,39 @@ from pipeline_monitor.names import component
 # No value of DICOM makes a name that begins with a dot.
 _INCOMING = ".incoming"
 _REPLACED = ".replaced"
+
+
+class NewFile:
+    """A file that is being written. It is removed by `drop`, or at the next start."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+    def write(self, part: bytes | memoryview) -> None:
+        """Write all of a part; raise OSError where that can't be."""
+        left = memoryview(part)
+        while left:
+            left = left[os.write(self._handle, left) :]
+
+    def sync(self) -> None:
+        """Make what was written durable; raise OSError where that can't be. Nothing more can be written."""
+        try:
+            os.fsync(self._handle)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        # A number that is free again may be another file's at once.
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def drop(self) -> None:
+        """Remove it."""
+        self._close()
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
 
 
 class Tree:
@@ -31,29 +64,14 @@ class Tree:
         """Return where an instance belongs."""
         return self.root.joinpath(component(patient_id), component(study_uid), component(series_uid), f"{component(uid)}.dcm")
 
-    def write(self, parts: Sequence[bytes | memoryview]) -> Path:
-        """Write a new file, not yet in the tree and not yet synced; raise OSError where that can't be, and leave nothing."""
-        path = self._incoming / f"{next(self._numbers)}.dcm"
-        try:
-            with path.open("xb", buffering=0) as file:
-                for part in parts:
-                    left = memoryview(part)
-                    while left:
-                        left = left[file.write(left) :]
-        except OSError:
-            self.drop(path)
-            raise
-        return path
+    def new_file(self) -> NewFile:
+        """Begin a file that is not in the tree yet; raise OSError where that can't be."""
+        return NewFile(self._incoming / f"{next(self._numbers)}.dcm")
 
-    def drop(self, written: Path) -> None:
-        """Remove what was written."""
-        with contextlib.suppress(FileNotFoundError):
-            written.unlink()
-
-    def put(self, written: Path, target: Path) -> bool:
-        """Sync what was written and give it its place; return whether another file was there, which is kept in `.replaced`."""
-        with written.open("rb") as file:
-            os.fsync(file.fileno())
+    def put(self, file: NewFile, target: Path) -> bool:
+        """Sync a file and give it its place; return whether another one was there, which is kept in `.replaced`."""
+        file.sync()
+        written = file.path
         is_replaced = target.exists() and not filecmp.cmp(written, target, shallow=False)
         if is_replaced:
             self._keep(target)

@@ -1,0 +1,230 @@
+"""The Storage SCP against pynetdicom, and against peers that don't keep to the protocol."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from dimse.storage_scp import StorageSCP
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pipeline_services import wait_for
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
+from pynetdicom import AE, build_context
+from pynetdicom.association import Association
+from pynetdicom.sop_class import CTImageStorage, Verification
+from servers import free_port
+
+PRIVATE_CLASS = "1.2.826.0.1.3680043.2.1143.9999"
+
+
+class Stored:
+    """What came, and what broke off."""
+
+    def __init__(self) -> None:
+        self.whole: list[tuple[str, str, bytes]] = []
+        self.broken = 0
+        self.status = 0
+
+    def begin(self, sop_class: str, uid: str, syntax: str) -> Arrival:
+        return Arrival(self, sop_class, syntax)
+
+
+class Arrival:
+    def __init__(self, stored: Stored, sop_class: str, syntax: str) -> None:
+        self.stored, self.sop_class, self.syntax = stored, sop_class, syntax
+        self.content = b""
+
+    def write(self, part: memoryview) -> None:
+        self.content += part
+
+    def finish(self) -> int:
+        self.stored.whole.append((self.sop_class, self.syntax, self.content))
+        return self.stored.status
+
+    def abandon(self) -> None:
+        self.stored.broken += 1
+
+
+PORT = free_port()
+STORED = Stored()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scp() -> Iterator[None]:
+    StorageSCP("RECEIVER", ("FRIEND",), STORED.begin, seconds=2, most_associations=3).listen("127.0.0.1", PORT)
+    yield
+
+
+@pytest.fixture
+def stored() -> Stored:
+    STORED.__init__()  # type: ignore[misc]
+    return STORED
+
+
+def associate(called: str = "RECEIVER", calling: str = "FRIEND", pdu: int = 16384) -> Association:
+    entity = AE(ae_title=calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    entity.maximum_pdu_size = pdu
+    contexts = [build_context(Verification), build_context(PRIVATE_CLASS, JPEG2000Lossless)]
+    contexts.append(build_context(CTImageStorage, ExplicitVRLittleEndian))
+    return entity.associate("127.0.0.1", PORT, contexts=contexts, ae_title=called)
+
+
+def dataset(size: int, sop_class: str = CTImageStorage, syntax: str = ExplicitVRLittleEndian) -> Dataset:
+    made = Dataset()
+    made.SOPClassUID, made.SOPInstanceUID = sop_class, generate_uid(prefix=None)
+    made.add_new(0x00091010, "OB", os.urandom(size))
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = syntax
+    return made
+
+
+def is_alive() -> bool:
+    association = associate()
+    if not association.is_established:
+        return False
+    status = association.send_c_echo().Status
+    association.release()
+    return int(status) == 0
+
+
+@pytest.mark.parametrize("size", [0, 1000, 131_072, 3_000_000])
+def test_a_dataset_comes_byte_for_byte(stored: Stored, size: int) -> None:
+    association = associate()
+    sent = dataset(size)
+    assert association.send_c_store(sent).Status == 0
+    association.release()
+    ((sop_class, syntax, content),) = stored.whole
+    assert (sop_class, syntax) == (CTImageStorage, ExplicitVRLittleEndian)
+    assert sent[0x00091010].value in content and not stored.broken
+
+
+def test_any_class_and_syntax_is_taken_as_it_is(stored: Stored) -> None:
+    association = associate()
+    for number in range(5):
+        assert association.send_c_store(dataset(number * 2, PRIVATE_CLASS, JPEG2000Lossless)).Status == 0
+    association.release()
+    assert [entry[:2] for entry in stored.whole] == [(PRIVATE_CLASS, JPEG2000Lossless)] * 5
+
+
+def test_a_status_is_passed_on(stored: Stored) -> None:
+    stored.status = 0xA700
+    association = associate()
+    assert association.send_c_store(dataset(10)).Status == 0xA700
+    association.release()
+
+
+@pytest.mark.parametrize(("called", "calling", "reason"), [("OTHER", "FRIEND", 7), ("RECEIVER", "STRANGER", 3)])
+def test_others_are_rejected_with_the_reason(called: str, calling: str, reason: int) -> None:
+    association = associate(called, calling)
+    assert association.is_rejected
+    assert association.acceptor.primitive and association.acceptor.primitive.diagnostic == reason
+
+
+def test_beyond_its_places_it_rejects_for_now() -> None:
+    wait_for(is_alive)
+    kept = []
+    for _ in range(3):
+        wait_for(lambda: kept.append(associate()) or kept[-1].is_established)  # type: ignore[func-returns-value]
+    try:
+        refused = associate()
+        assert refused.is_rejected and refused.acceptor.primitive and refused.acceptor.primitive.result == 2
+    finally:
+        for association in kept:
+            if association.is_established:
+                association.release()
+    wait_for(is_alive)
+
+
+def test_several_at_once(stored: Stored) -> None:
+    def send() -> None:
+        association = associate()
+        for _ in range(10):
+            assert association.send_c_store(dataset(50_000)).Status == 0
+        association.release()
+
+    threads = [threading.Thread(target=send) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(stored.whole) == 30
+
+
+def request() -> bytes:
+    """Return a request for an association with one context, CT in explicit VR little endian."""
+
+    def item(kind: int, content: bytes) -> bytes:
+        return struct.pack(">BxH", kind, len(content)) + content
+
+    context = item(0x20, bytes((1, 0, 0, 0)) + item(0x30, CTImageStorage.encode()) + item(0x40, ExplicitVRLittleEndian.encode()))
+    content = struct.pack(">HH16s16s32x", 1, 0, b"RECEIVER".ljust(16), b"FRIEND".ljust(16))
+    content += item(0x10, b"1.2.840.10008.3.1.1.1") + context + item(0x50, item(0x51, struct.pack(">I", 16384)))
+    return struct.pack(">BxI", 1, len(content)) + content
+
+
+def told(*parts: bytes) -> bytes:
+    """Say something to the SCP, and return what it answers until it ends the connection."""
+    with socket.create_connection(("127.0.0.1", PORT), timeout=30) as connection:
+        answer = b""
+        try:
+            for part in parts:
+                connection.sendall(part)
+            connection.shutdown(socket.SHUT_WR)
+            while part := connection.recv(65536):
+                answer += part
+        except TimeoutError:
+            raise
+        except OSError:
+            pass
+        return answer
+
+
+@given(st.lists(st.binary(max_size=200), max_size=4), st.booleans())
+@example([struct.pack(">BxI", 4, 0xFFFFFFFF)], True)
+@example([struct.pack(">BxI", 4, 6) + struct.pack(">IBB", 0xFFFFFFFF, 1, 3)], True)
+@example([struct.pack(">BxI", 4, 6) + struct.pack(">IBB", 2, 99, 3)], True)
+@example([struct.pack(">BxI", 4, 8) + struct.pack(">IBB", 4, 1, 2) + b"xx"], True)
+@example([struct.pack(">BxI", 1, 0xFFFFFFFF)], False)
+@example([struct.pack(">BxI", 1, 70) + b"\0" * 70], False)
+def test_nonsense_ends_its_own_association_alone(parts: list[bytes], has_asked: bool) -> None:
+    answer = told(*([request()] if has_asked else []), *parts)
+    # Accepted, rejected (for now, until the place of the one before is free again), aborted, or cut off.
+    assert len(answer) < 1000 and answer[:1] in (b"\x02", b"\x03", b"\x07", b"")
+
+
+def test_after_nonsense_it_still_serves(stored: Stored) -> None:
+    wait_for(is_alive)
+    association = associate()
+    assert association.send_c_store(dataset(10)).Status == 0
+    association.release()
+
+
+def test_a_dataset_that_breaks_off_is_abandoned(stored: Stored) -> None:
+    for end in ("abort", "silence"):
+        stored.broken = 0
+        with socket.create_connection(("127.0.0.1", PORT), timeout=30) as connection:
+            connection.sendall(request())
+            assert connection.recv(1) == b"\x02"
+            command = b""
+            for number, value in (
+                (0x0002, CTImageStorage.encode() + b"\0"),
+                (0x0100, b"\1\0"),
+                (0x0110, b"\1\0"),
+                (0x0800, b"\1\0"),
+            ):
+                command += struct.pack("<HHI", 0, number, len(value)) + value
+            for control, content in ((3, command), (0, b"half a dataset")):
+                value = struct.pack(">IBB", len(content) + 2, 1, control) + content
+                connection.sendall(struct.pack(">BxI", 4, len(value)) + value)
+            if end == "silence":
+                time.sleep(3)
+        wait_for(lambda: stored.broken == 1)
+    assert not stored.whole
