@@ -108,16 +108,14 @@ class Forwarder:
         refusals: dict[str, str] = {}
         for batch in self._batches(missing):
             began = time.monotonic()
-            reason = self._stow(server, batch)
-            if reason:
-                there = self._held_by(server, study)
-                for instance in batch if len(batch) > 1 else []:
-                    # One that the server doesn't take must not keep the others.
-                    if instance.uid not in there and (alone := self._stow(server, [instance])):
+            if reason := self._stow(server, batch):
+                self._held_by(server, study)
+                # One that the server doesn't take must not keep the others. Each is sent again, also what the server finds: it may
+                # be the version before.
+                for instance in batch:
+                    if alone := self._stow(server, [instance]) if len(batch) > 1 else reason:
                         refusals[instance.uid] = alone
             _LOG.info("study %s server %s sent %d instances in %.2f s", study.uid, server, len(batch), time.monotonic() - began)
-            if reason and len(batch) == 1:
-                refusals[batch[0].uid] = reason
         there = self._held_by(server, study)
         shown = [instance for instance in missing if instance.uid in there and instance.uid not in refusals]
         self._journal.hold(study.id, server, {instance.id: instance.file for instance in shown})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -195,6 +196,35 @@ def test_what_the_storage_lost_is_sent_again_and_not_let_go(
     forwarder.start()
     wait_for(lambda: gateway.instance_count() == 0)
     assert storage.instance_count() == 4 and forwarder.said("lacks 1 instances that it had") == 1
+
+
+def test_an_instance_that_cannot_be_sent_keeps_no_other_and_no_newer_version(
+    gateway: OrthancServer, storage: OrthancServer, forwarder: Running, tmp_path: Path
+) -> None:
+    sent = small_study(6, tmp_path / "sent")
+    forwarder.start()
+    gateway.send(*sent[:3])
+    wait_for(lambda: forwarder.counts()["done"] == 1)
+    forwarder.stop()
+    for dataset in sent[:3]:
+        dataset.PixelData = bytes(reversed(dataset.PixelData))
+    gateway.send(*sent)
+    # A file that the gateway's disk has lost.
+    lost = next(
+        entry for entry in gateway.get("/instances?expand") if entry["MainDicomTags"]["SOPInstanceUID"] == sent[4].SOPInstanceUID
+    )
+    gateway.stop()
+    next(gateway.directory.rglob(lost["FileUuid"])).unlink()
+    gateway.start()
+    forwarder.start()
+    wait_for(lambda: "lacks 1 instances" in "".join(problem["reason"] for problem in forwarder.get("/status")["problems"]))
+    held = {}
+    for identifier in storage.get("/instances"):
+        dataset = pydicom.dcmread(BytesIO(storage.session.get(f"{storage.url}/instances/{identifier}/file", timeout=30).content))
+        held[dataset.SOPInstanceUID] = dataset
+    assert held.keys() == {dataset.SOPInstanceUID for dataset in sent} - {sent[4].SOPInstanceUID}
+    assert all(same(held[dataset.SOPInstanceUID], dataset) for dataset in sent if dataset is not sent[4])
+    assert sent[4].SOPInstanceUID in forwarder.get("/status")["problems"][0]["reason"]
 
 
 def test_rules_and_a_server_that_is_away_for_some(
