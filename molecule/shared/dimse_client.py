@@ -138,7 +138,7 @@ class Modality:
     def __init__(self, address: str, port: int, aet: str) -> None:
         self.address, self.port, self.aet = address, port, aet
 
-    def send(self, datasets: list[Dataset], seconds: float = 300) -> None:
+    def send(self, datasets: list[Dataset], seconds: float = 600) -> None:
         waiting = list(datasets)
         deadline = time.monotonic() + seconds
         while waiting:

@@ -92,7 +92,7 @@ def fill_the_disk(host: Host) -> None:
 
 def restart_the_host(host: Host) -> None:
     time.sleep(1)
-    ended = play("molecule/default/reboot.yml")
+    ended = play("molecule/default/reboot.yml", timeout=600)
     assert ended.returncode == 0, ended.stdout[-2000:]
 
 
@@ -152,7 +152,7 @@ def test_nothing_is_lost(host: Host, sent: list[list[Dataset]], tmp_path: Path) 
         sender = threading.Thread(target=send, name=name)
         sender.start()
         fault(host)
-        sender.join(300)
+        sender.join(700)
         assert not sender.is_alive() and not failures, (name, failures)
     assert not studies
 
