@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dicomweb.errors import RequestError
 
+DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 DICOM_XML = "application/dicom+xml"
 
@@ -14,6 +15,24 @@ def _parsed(text: str) -> tuple[str, dict[str, str]]:
     name, *parameters = text.split(";")
     pairs = (parameter.partition("=") for parameter in parameters)
     return name.strip().lower(), {key.strip().lower(): value.strip().strip('"').lower() for key, _, value in pairs}
+
+
+def media_ranges(accept: str) -> list[tuple[str, dict[str, str]]]:
+    """Return what an Accept header takes, as names with parameters, what it wants most first (PS3.18 8.7.5)."""
+    found = []
+    for text in filter(None, (part.strip() for part in accept.split(","))):
+        name, parameters = _parsed(text)
+        weight = _weight(parameters)
+        if weight > 0:
+            found.append((weight, name, parameters))
+    return [(name, parameters) for _, name, parameters in sorted(found, key=lambda each: -each[0])]
+
+
+def _weight(parameters: dict[str, str]) -> float:
+    try:
+        return float(parameters.get("q", "1"))
+    except ValueError:
+        return 1.0
 
 
 def body_type(content_type: str) -> str:
@@ -34,20 +53,12 @@ def answer_type(accept: str, offered: Sequence[str] = (DICOM_JSON, DICOM_XML)) -
 
     `application/json` takes DICOM JSON, a multipart takes its parts' type. Raises RequestError (406) where it takes none.
     """
-    best, best_weight = "", 0.0
-    for text in filter(None, (part.strip() for part in accept.split(","))):
-        name, parameters = _parsed(text)
+    if not accept.strip():
+        return offered[0]
+    for name, parameters in media_ranges(accept):
         name = parameters.get("type", name) if name == "multipart/related" else name
         name = {"application/json": DICOM_JSON, "application/xml": DICOM_XML, "text/xml": DICOM_XML}.get(name, name)
         found = next((kind for kind in offered if name in {kind, "*/*", "application/*"}), None)
-        try:
-            weight = float(parameters.get("q", "1"))
-        except ValueError:
-            weight = 1.0
-        if found and weight > best_weight:
-            best, best_weight = found, weight
-    if not accept.strip():
-        return offered[0]
-    if not best:
-        raise RequestError(406, f"The Accept header takes none of {', '.join(offered)}.")
-    return best
+        if found:
+            return found
+    raise RequestError(406, f"The Accept header takes none of {', '.join(offered)}.")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 import psycopg
+from dicomweb import http
 from dicomweb.dataset import Dataset, first
 from dicomweb.errors import RequestError
 from dicomweb.query import Matching, parse_query
@@ -25,13 +26,15 @@ from starlette.websockets import WebSocket
 from upsrs import events, metrics, outbox, store, tags, wire
 from upsrs.capabilities import methods_of, wadl
 from upsrs.channel import Dispatcher
-from upsrs.database import Pool, make_pool, unavailable
+from upsrs.database import Connection, Pool, in_transaction, make_pool, unavailable
 from upsrs.names import checked_ae_title, checked_uid, is_ae_title
 from upsrs.settings import Settings
 from upsrs.worklist import Answer, Worklist
 
 _LOG = logging.getLogger("upsrs")
 _TIDY_INTERVAL = 300.0
+# How long whoever asks for the state of the service waits for the database, in seconds.
+_STATE_PATIENCE = 3.0
 _TIDY_BATCH = 1000
 
 Handler = Callable[["_Service", Request], Awaitable[Response]]
@@ -81,10 +84,10 @@ def _transaction(name: str, handler: Handler) -> Callable[[Request], Awaitable[R
         try:
             response = await handler(request.app.state.service, request)
         except RequestError as problem:
-            response = wire.error(request, problem)
+            response = http.error(request, problem)
             reason = problem.message
         except (psycopg.OperationalError, PoolTimeout) as problem:
-            response = wire.error(request, unavailable())
+            response = http.error(request, unavailable())
             reason = type(problem).__name__
         seconds = time.perf_counter() - begun
         metrics.REQUESTS.labels(name, response.status_code).inc()
@@ -100,12 +103,12 @@ def _transaction(name: str, handler: Handler) -> Callable[[Request], Awaitable[R
 
 
 def _answered(request: Request, answer: Answer, extra: dict[str, str] | None = None) -> Response:
-    return Response(status_code=answer.status, headers=wire.warning_headers(request, answer.warnings) | (extra or {}))
+    return Response(status_code=answer.status, headers=http.warning_headers(request, answer.warnings) | (extra or {}))
 
 
 def _answered_about(request: Request, answer: Answer) -> Response:
     """Answer with the address of the workitem that was asked for."""
-    return _answered(request, answer, {"Content-Location": wire.public_url(request, "workitems", answer.uid)})
+    return _answered(request, answer, {"Content-Location": http.public_url(request, "workitems", answer.uid)})
 
 
 def _uid(request: Request) -> str:
@@ -114,7 +117,7 @@ def _uid(request: Request) -> str:
 
 def _parameter(request: Request, *names: str) -> str | None:
     """Return a parameter by any of its names, in any case: the editions of the standard differ."""
-    return next((value for name, value in wire.pairs(request) if name.lower() in names and value), None)
+    return next((value for name, value in http.pairs(request) if name.lower() in names and value), None)
 
 
 def _transaction_uid(request: Request, body: Dataset) -> str | None:
@@ -134,7 +137,7 @@ def _requester(request: Request) -> str | None:
 async def _create(service: _Service, request: Request) -> Response:
     wire.wanted_type(request)
     uid: str | None = None
-    for name, value in wire.pairs(request):
+    for name, value in http.pairs(request):
         if name.lower() == "accept":
             continue
         # Older editions have the bare UID as the query.
@@ -144,22 +147,22 @@ async def _create(service: _Service, request: Request) -> Response:
         uid = checked_uid(named)
     answer = await service.worklist.create(await wire.read_dataset(request, service.most), uid)
     request.state.uid = answer.uid
-    location = wire.public_url(request, "workitems", answer.uid)
+    location = http.public_url(request, "workitems", answer.uid)
     return _answered(request, answer, {"Location": location, "Content-Location": location})
 
 
 async def _search(service: _Service, request: Request) -> Response:
     kind = wire.wanted_type(request)
-    query = parse_query(pair for pair in wire.pairs(request) if pair[0].lower() != "accept")
+    query = parse_query(pair for pair in http.pairs(request) if pair[0].lower() != "accept")
     answer = await service.worklist.search(query)
-    headers = wire.warning_headers(request, answer.warnings) | {"Cache-Control": "no-cache"}
-    return wire.many_datasets(answer.datasets, kind, answer.status, headers)
+    headers = http.warning_headers(request, answer.warnings) | {"Cache-Control": "no-cache"}
+    return http.many_datasets(answer.datasets, kind, answer.status, headers)
 
 
 async def _retrieve(service: _Service, request: Request) -> Response:
     kind = wire.wanted_type(request)
     answer = await service.worklist.retrieve(_uid(request))
-    headers = {"Content-Location": wire.public_url(request, "workitems", answer.uid), "Cache-Control": "no-cache"}
+    headers = {"Content-Location": http.public_url(request, "workitems", answer.uid), "Cache-Control": "no-cache"}
     return wire.one_dataset(answer.datasets[0], kind, 200, headers, as_array=service.settings.answer_with_array)
 
 
@@ -220,51 +223,56 @@ async def _capabilities(service: _Service, request: Request) -> Response:
     accept = request.headers.get("accept", "")
     if accept and not any(name in accept for name in (kind, "application/xml", "text/xml", "*/*", "application/*")):
         raise RequestError(406, f"The capabilities are {kind}.")
-    document = wadl(wire.public_url(request).rstrip("/"))
+    document = wadl(http.public_url(request).rstrip("/"))
     return Response(document, headers={"Allow": ", ".join(methods_of(request.url.path))}, media_type=kind)
 
 
 async def _health(service: _Service, request: Request) -> Response:
+    async def ask(connection: Connection) -> None:
+        await connection.execute("SELECT 1")
+
     try:
-        async with service.pool.connection(timeout=3) as connection:
-            await connection.execute("SELECT 1")
-    except (psycopg.Error, PoolTimeout):
+        await in_transaction(service.pool, ask, changes=False, patience=_STATE_PATIENCE)
+    except RequestError:
         return PlainTextResponse("The database can't be reached.\n", 503)
     return PlainTextResponse("ok\n")
 
 
 async def _metrics(service: _Service, request: Request) -> Response:
-    async with service.pool.connection(timeout=3) as connection:
+    async def count(connection: Connection) -> tuple[dict[str, int], int]:
         cursor = await connection.execute("SELECT state, count(*) FROM workitems WHERE deleted_at IS NULL GROUP BY state")
         by_state: dict[str, int] = dict(await cursor.fetchall())
         row = await (await connection.execute("SELECT count(*) FROM events")).fetchone()
-    return Response(metrics.page(by_state, row[0] if row else 0), media_type="text/plain; version=0.0.4")
+        return by_state, row[0] if row else 0
+
+    page = metrics.page(*await in_transaction(service.pool, count, changes=False, patience=_STATE_PATIENCE))
+    return Response(page, media_type="text/plain; version=0.0.4")
 
 
 async def _channel(websocket: WebSocket) -> None:
     try:
         await websocket.app.state.service.dispatcher.serve(websocket, websocket.path_params["aetitle"])
     except RequestError as problem:
-        await websocket.send_denial_response(wire.error(websocket, problem))
+        await websocket.send_denial_response(http.error(websocket, problem))
     except (psycopg.Error, PoolTimeout):
-        await websocket.send_denial_response(wire.error(websocket, unavailable()))
+        await websocket.send_denial_response(http.error(websocket, unavailable()))
 
 
 async def _http_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     if problem.status_code == 405:
         message = f"{request.method} is not for this address."
-        response = wire.error(request, RequestError(405, message))
+        response = http.error(request, RequestError(405, message))
         response.headers["Allow"] = ", ".join(methods_of(request.url.path))
         return response
-    return wire.error(
+    return http.error(
         request,
         RequestError(problem.status_code, "There is nothing at this address." if problem.status_code == 404 else problem.detail),
     )
 
 
 async def _failure(request: Request, problem: Exception) -> Response:
-    return wire.error(request, RequestError(500, "The service failed; its log has the reason."))
+    return http.error(request, RequestError(500, "The service failed; its log has the reason."))
 
 
 def _route(path: str, **handlers: tuple[str, Handler]) -> Route:

@@ -60,9 +60,11 @@ def _scripts(configuration: Config) -> Any:
 
 
 def make_pool(uri: str, most: int, patience: float) -> Pool:
-    """Return a pool, not yet open, of at most `most` connections, which are tried before they are lent.
+    """Return a pool, not yet open, of at most `most` connections.
 
-    `patience` is how long whoever wants one waits for a database that is away, in seconds.
+    `patience` is how long whoever wants one waits for a database that is away, in seconds. A connection that a restart of the
+    database has ended is lent all the same, and found out by who uses it: the pool's own check waits longer after each that it
+    finds, up to the whole patience.
     """
     return AsyncConnectionPool(
         uri,
@@ -70,23 +72,24 @@ def make_pool(uri: str, most: int, patience: float) -> Pool:
         max_size=most,
         open=False,
         timeout=patience,
-        check=AsyncConnectionPool.check_connection,
         kwargs={"application_name": "pyupsrs"} | ({} if "connect_timeout" in conninfo_to_dict(uri) else {"connect_timeout": 5}),
     )
 
 
-async def in_transaction(pool: Pool, work: Callable[[Connection], Awaitable[Result]], *, changes: bool = True) -> Result:
+async def in_transaction(
+    pool: Pool, work: Callable[[Connection], Awaitable[Result]], *, changes: bool = True, patience: float | None = None
+) -> Result:
     """Run `work` in one transaction and commit it, once, also where the database is restarted meanwhile.
 
     Where the connection is lost during the commit, the database is asked what became of it. `work` may be called again, so it must
     change nothing but the database; one that only reads (not `changes`) has no commit to ask after. Raises RequestError (503) where
-    the database stays away.
+    the database stays away for `patience` seconds, by default the pool's.
     """
-    deadline = time.monotonic() + pool.timeout
+    deadline = time.monotonic() + (pool.timeout if patience is None else patience)
     while True:
         number: str | None = None
         try:
-            async with pool.connection() as connection, connection.transaction():
+            async with pool.connection(timeout=patience) as connection, connection.transaction():
                 result = await work(connection)
                 if changes:
                     cursor = await connection.execute("SELECT pg_current_xact_id_if_assigned()::text")

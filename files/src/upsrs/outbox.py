@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
 from dicomweb.dataset import Dataset, element
 from psycopg.types.json import Jsonb
+from psycopg_pool import PoolTimeout
 
 from upsrs import tags
 from upsrs.database import Connection, Pool
@@ -58,9 +61,11 @@ async def announce(pool: Pool, aetitles: Sequence[str]) -> None:
     """
     if aetitles:
         text = "\n".join(aetitles)
-        async with pool.connection() as connection:
-            # A payload has at most 8000 bytes; an empty one wakes all.
-            await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, text if len(text) < 7000 else ""))
+        # What was to be told is committed: whoever asked for it must not be told that it failed.
+        with contextlib.suppress(psycopg.OperationalError, PoolTimeout):
+            async with pool.connection() as connection:
+                # A payload has at most 8000 bytes; an empty one wakes all.
+                await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, text if len(text) < 7000 else ""))
 
 
 async def fetch(connection: Connection, channels: Sequence[tuple[str, str, int]], under_way: Sequence[int]) -> list[Waiting]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
 from dicomweb.attributes import DECIMAL_VRS, INTEGER_VRS, NAME_GROUPS, described, vrs_of
 from dicomweb.dataset import Dataset, first
 from dicomweb.errors import RequestError
+from dicomweb.keys import TIME_VRS, WITHOUT_WILDCARDS, bounds, has_wildcard, number, uids, words
 from dicomweb.query import Matching
 
 from upsrs import tags
@@ -26,9 +26,6 @@ TIME_COLUMNS = {
     tags.EXPECTED_COMPLETION: "expected_completion",
 }
 _TEXT_COLUMNS = {tags.STATE: "state", tags.PATIENT_ID: "patient_id", tags.SOP_INSTANCE_UID: "uid"}
-_TIME_VRS = frozenset({"DA", "DT", "TM"})
-# VRs whose values have no wildcards (PS3.4 C.2.2.2.4).
-_WITHOUT_WILDCARDS = frozenset({"AS", "AT", "DA", "DT", "TM", "UI", "UR"}) | INTEGER_VRS | DECIMAL_VRS
 # An offset from UTC goes from -1200 to +1400: what is beyond, after a hyphen, is the year at which a range ends.
 _OFFSET = r"[+-](?:0\d|1[0-4])[0-5]\d"
 _DATETIME = re.compile(rf"(\d{{4}})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.(\d{{1,6}}))?({_OFFSET})?", re.ASCII)
@@ -123,8 +120,8 @@ def _add_sequence(
 
 def _add_text(made: Condition, column: str, tag: str, value: str) -> None:
     if tag == tags.SOP_INSTANCE_UID:
-        made.add(f"{column} = ANY(%s)", _uids(tag, value))
-    elif _has_wildcard(value):
+        made.add(f"{column} = ANY(%s)", uids(tag, value))
+    elif has_wildcard(value):
         made.add(f"{column} LIKE %s", _like(value))
     else:
         made.add(f"{column} = %s", value)
@@ -152,72 +149,39 @@ def _add_value(made: Condition, contained: Dataset, place: str, tag: str, value:
     if vrs == {"PN"}:
         _add_name(made, place, tag, value, fuzzy)
     elif vrs <= INTEGER_VRS | DECIMAL_VRS:
-        contained[tag] = {"Value": [_number(tag, value)]}
-    elif vrs <= _TIME_VRS and "-" in value and not (vrs == {"DT"} and _ONE_TIME.fullmatch(value)):
-        low, high = _range(tag, value)
+        contained[tag] = {"Value": [number(tag, value)]}
+    elif vrs <= TIME_VRS and "-" in value and not (vrs == {"DT"} and _ONE_TIME.fullmatch(value)):
+        low, high = bounds(tag, value)
         made.add(
             f'EXISTS (SELECT FROM {elements} WHERE v COLLATE "C" >= %s AND left(v, %s) COLLATE "C" <= %s)', low, len(high), high
         )
     elif vrs == {"UI"} and re.search(r"[,\\]", value):
-        made.add(f"EXISTS (SELECT FROM {elements} WHERE v = ANY(%s))", _uids(tag, value))
-    elif _has_wildcard(value) and not vrs <= _WITHOUT_WILDCARDS:
+        made.add(f"EXISTS (SELECT FROM {elements} WHERE v = ANY(%s))", uids(tag, value))
+    elif has_wildcard(value) and not vrs <= WITHOUT_WILDCARDS:
         made.add(f"EXISTS (SELECT FROM {elements} WHERE v LIKE %s)", _like(value))
     else:
         if vrs == {"UI"}:
-            _uids(tag, value)
+            uids(tag, value)
         contained[tag] = {"Value": [value]}
 
 
 def _add_name(made: Condition, place: str, tag: str, value: str, fuzzy: bool) -> None:
     elements = f"jsonb_array_elements({place}->'{tag}'->'Value') v"
     if fuzzy:
-        words = [word for word in re.split(r"[\s^=,.*?-]+", _plain(value)) if word]
+        wanted = words(value)
         plain = (
             "lower(regexp_replace(normalize(concat_ws(' ', v->>'Alphabetic', v->>'Ideographic', v->>'Phonetic'), NFKD), "
             r"'[\u0300-\u036F]', '', 'g'))"
         )
-        tests = " AND ".join([f"{plain} ~ %s"] * len(words)) or "true"
-        made.add(f"EXISTS (SELECT FROM {elements} WHERE {tests})", *[rf"(^|[\s^,.-]){re.escape(word)}" for word in words])
+        tests = " AND ".join([f"{plain} ~ %s"] * len(wanted)) or "true"
+        made.add(f"EXISTS (SELECT FROM {elements} WHERE {tests})", *[rf"(^|[\s^,.-]){re.escape(word)}" for word in wanted])
         return
     tests, patterns = _name_tests(value, 'lower(v->>\'{}\' COLLATE "und-x-icu") COLLATE "C"')
     made.add(f"EXISTS (SELECT FROM {elements} WHERE {tests})", *patterns)
 
 
-def _plain(text: str) -> str:
-    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter)).lower()
-
-
-def _has_wildcard(value: str) -> bool:
-    return "*" in value or "?" in value
-
-
 def _like(value: str) -> str:
     return re.sub(r"([\\%_])", r"\\\1", value).replace("*", "%").replace("?", "_")
-
-
-def _uids(tag: str, value: str) -> list[str]:
-    uids = [uid.strip() for uid in re.split(r"[,\\]", value)]
-    wrong = [uid for uid in uids if not re.fullmatch(r"[0-9.]{1,64}", uid)]
-    if wrong:
-        raise RequestError(400, f"The key {described(tag)} has {wrong[0][:80]!r}, which is no UID.")
-    return uids
-
-
-def _number(tag: str, value: str) -> int | float:
-    try:
-        number = float(value)
-        exact = int(value) if re.fullmatch(r"[+-]?\d{1,20}", value.strip(), re.ASCII) else number
-        json.dumps(exact, allow_nan=False)
-    except ValueError:
-        raise RequestError(400, f"The key {described(tag)} is {value[:40]!r}, which is no number.") from None
-    return exact
-
-
-def _range(tag: str, value: str) -> tuple[str, str]:
-    low, _, high = value.partition("-")
-    if not re.fullmatch(r"[\d.]*", low) or not re.fullmatch(r"[\d.]*", high) or not (low or high):
-        raise RequestError(400, f"The key {described(tag)} is {value[:60]!r}: give a range such as 20260101-20261231.")
-    return low or "0", high or "9"
 
 
 def _times(tag: str, value: str, offset: str) -> tuple[datetime.datetime, datetime.datetime]:
