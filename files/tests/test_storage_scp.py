@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from dimse.storage_scp import StorageSCP
+from dimse.upper_layer import Begun
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pipeline_services import wait_for
@@ -31,8 +32,8 @@ class Stored:
         self.broken = 0
         self.status = 0
 
-    def begin(self, sop_class: str, uid: str, syntax: str) -> Arrival:
-        return Arrival(self, sop_class, syntax)
+    def begin(self, begun: Begun) -> Arrival:
+        return Arrival(self, begun.sop_class, begun.syntax)
 
 
 class Arrival:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
+from typing import Any
 
 from pydicom.config import IGNORE, settings
 from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-# The largest PDU that DCMTK, and so Orthanc, takes.
-MAXIMUM_PDU = 131072
+from dimse.upper_layer import MAXIMUM_PDU
 
 # Datasets are taken as they are: what an archive holds isn't always what the standard wants.
 _config.ENFORCE_UID_CONFORMANCE = False
@@ -24,8 +26,19 @@ def _without_delay(event: Event) -> None:
         transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-WITHOUT_DELAY = (evt.EVT_CONN_OPEN, _without_delay)
-"""A handler for every association: else each small message waits for an acknowledgement, 40 ms."""
+# Else each small message waits for an acknowledgement, 40 ms.
+_WITHOUT_DELAY = (evt.EVT_CONN_OPEN, _without_delay)
+
+
+def associate(entity: AE, host: str, port: int, called: str, handlers: Iterable[Any] = (), **options: Any) -> Association:
+    """Return an association with `called`; raise ConnectionError that says who refuses it. `options` are pynetdicom's."""
+    association = entity.associate(
+        host, port, ae_title=called, max_pdu=entity.maximum_pdu_size, evt_handlers=[_WITHOUT_DELAY, *handlers], **options
+    )
+    if not association.is_established:
+        why = "rejects the association of" if association.is_rejected else "doesn't answer"
+        raise ConnectionError(f"{called} at {host}:{port} {why} {entity.ae_title}")
+    return association
 
 
 def make_ae(title: str, seconds: float) -> AE:

@@ -13,10 +13,9 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 
-from dimse.association import WITHOUT_DELAY, make_ae
+from dimse.association import associate, make_ae
+from dimse.upper_layer import MOST_CONTEXTS
 
-# PS3.8 9.3.2.2: odd numbers of one byte.
-_CONTEXTS_IN_AN_ASSOCIATION = 128
 # Files pass as they are, a part at a time: nothing is decoded.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
@@ -51,8 +50,8 @@ def in_associations(files: list[File]) -> Iterator[list[File]]:
     """Yield the files, in so few parts that each fits into one association's presentation contexts."""
     kinds: dict[tuple[str, str], int] = {}
     for file in files:
-        kinds.setdefault((file.sop_class, file.syntax), len(kinds) // _CONTEXTS_IN_AN_ASSOCIATION)
-    for part in range(len(kinds) // _CONTEXTS_IN_AN_ASSOCIATION + 1):
+        kinds.setdefault((file.sop_class, file.syntax), len(kinds) // MOST_CONTEXTS)
+    for part in range(len(kinds) // MOST_CONTEXTS + 1):
         chosen = [file for file in files if kinds[file.sop_class, file.syntax] == part]
         if chosen:
             yield chosen
@@ -84,7 +83,7 @@ class Sender:
 
     def _store(self, file: File) -> str:
         if self._association is None or not self._association.is_established:
-            self._association = self._associate()
+            self._association = associate(self._entity, self._host, self._port, self._called)
         try:
             status = self._association.send_c_store(str(file.path))
         except ValueError:
@@ -95,15 +94,6 @@ class Sender:
             return f"{self._called} broke the association"
         # 0xB...: stored, with a remark (PS3.4 B.2.3).
         return "" if status.Status == 0 or status.Status >> 12 == 0xB else f"refused with status 0x{status.Status:04X}"
-
-    def _associate(self) -> Association:
-        association = self._entity.associate(
-            self._host, self._port, ae_title=self._called, max_pdu=self._entity.maximum_pdu_size, evt_handlers=[WITHOUT_DELAY]
-        )
-        if not association.is_established:
-            why = "rejects the association" if association.is_rejected else "doesn't answer"
-            raise ConnectionError(f"{self._called} at {self._host}:{self._port} {why}.")
-        return association
 
 
 @click.command()

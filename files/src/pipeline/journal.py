@@ -86,12 +86,6 @@ class Journal:
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.executescript(_SCHEMA)
 
-    def close(self) -> None:
-        """Close the file."""
-        with self._turn:
-            self._database.close()
-            self._owned.close()
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._turn:

@@ -155,10 +155,6 @@ class Orthanc:
         """Return the dataset of an instance by keywords, without its pixels."""
         return dict(self._get(f"/instances/{instance}/simplified-tags"))
 
-    def statistics(self) -> dict[str, Any]:
-        """Return how many studies and instances there are."""
-        return dict(self._get("/statistics"))
-
     def delete_instance(self, instance: str) -> None:
         """Delete one instance; that it is gone already is no error."""
         try:
@@ -212,10 +208,6 @@ class Orthanc:
             if error.status in _FORBIDDEN:
                 raise RefusedError(f"{server} refuses the user or the certificate ({error.status})", error.status) from None
             raise RefusedError(f"{server}: {error}", error.status) from None
-
-    def servers(self) -> list[str]:
-        """Return the names of the DICOMweb servers that the plugin knows."""
-        return list(self._get("/dicom-web/servers"))
 
 
 def _study(entry: dict[str, Any]) -> Study:

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from service.logs import start_logging
+from service.logs import logging_settings
 from service.systemd import notify
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -119,7 +119,7 @@ def serve(app: Starlette, host: str, port: int, log_level: str) -> None:
         app,
         host=host,
         port=port,
-        log_config=start_logging(log_level, "pipeline"),
+        log_config=logging_settings(log_level, "pipeline"),
         log_level=None,
         access_log=False,
         server_header=False,

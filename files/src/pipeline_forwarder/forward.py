@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from pipeline.engine import FailedError, PostponedError
 from pipeline.feed import ChangeFeed
@@ -65,6 +66,8 @@ class Forwarder:
         self._feed = feed
         self._settings = settings
         self._routes = Routes(settings.rules, settings.forward_to)
+        # A stored version doesn't change: its attributes are read once, however often it is tried to be sent.
+        self._servers_of = lru_cache(maxsize=100_000)(self._find_servers)
         self._outages = _Outages()
 
     @property
@@ -97,12 +100,15 @@ class Forwarder:
     def _wanted(self, instances: Iterable[Instance]) -> dict[str, list[Instance]]:
         wanted: dict[str, list[Instance]] = {}
         for instance in instances:
-            for server in self._routes.of(lambda identifier=instance.id: self._attributes(identifier)):  # type: ignore[misc]
+            for server in self._servers_of(instance):
                 wanted.setdefault(server, []).append(instance)
         return wanted
 
-    def _attributes(self, instance: str) -> dict[str, str]:
-        return self._gateway.tags(instance) | {CALLING_AET: self._gateway.metadata(instance).get("RemoteAET", "")}
+    def _find_servers(self, instance: Instance) -> tuple[str, ...]:
+        def attributes() -> dict[str, str]:
+            return self._gateway.tags(instance.id) | {CALLING_AET: self._gateway.metadata(instance.id).get("RemoteAET", "")}
+
+        return self._routes.of(attributes)
 
     def _bring(self, server: str, study: Study, missing: list[Instance]) -> None:
         refusals: dict[str, str] = {}

@@ -18,11 +18,6 @@ class Routes:
         self._rules = [({key: re.compile(value) for key, value in rule.match.items()}, rule.to) for rule in rules]
         self._default = tuple(default)
 
-    @property
-    def servers(self) -> tuple[str, ...]:
-        """Return every server that something may go to."""
-        return tuple(dict.fromkeys([name for _, to in self._rules for name in to] + list(self._default)))
-
     def of(self, attributes: Callable[[], dict[str, Any]]) -> tuple[str, ...]:
         """Return the servers of an instance; its attributes, by keyword and CallingAET, are asked for where there are rules."""
         if not self._rules:

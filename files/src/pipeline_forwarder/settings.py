@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -65,6 +65,3 @@ class Settings(BaseSettings):
     """How long one search of a server may take."""
     longest_wait: Annotated[float, Field(ge=1)] = 300
     """Seconds between two attempts at most, however often they fail."""
-
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)

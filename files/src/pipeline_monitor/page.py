@@ -12,8 +12,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-_NOTHING = {"studies": 0, "instances": 0}
-
 
 def pipeline_state(monitor: dict[str, Any], forwarder: dict[str, Any] | None, forwarder_error: str) -> dict[str, Any]:
     """Return one state of both: studies and instances received, forwarded, extracted, waiting and failed, and seconds behind."""
@@ -40,7 +38,7 @@ def pipeline_state(monitor: dict[str, Any], forwarder: dict[str, Any] | None, fo
 
 def _total(counts: Any) -> dict[str, int]:
     given = list(counts)
-    return {what: sum(count[what] for count in given) for what in _NOTHING}
+    return {what: sum(count[what] for count in given) for what in ("studies", "instances")}
 
 
 def _error(part: dict[str, Any]) -> str:

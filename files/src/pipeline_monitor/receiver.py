@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import errno
-import io
 import logging
 import threading
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dimse.incoming_file import IncomingFile
+from dimse.new_file import NewFile
 from dimse.storage_scp import StorageSCP
-from pydicom.datadict import tag_for_keyword
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import UID
-from pynetdicom.dsutils import create_file_meta, encode_file_meta
+from dimse.upper_layer import Begun
 from pynetdicom.events import Event
 
-from pipeline_monitor.tree import NewFile, Tree
+from pipeline_monitor.tree import Tree
 
 _LOG = logging.getLogger("pipeline.receive")
 _SUCCESS, _NO_RESOURCES, _NOT_EXPECTED, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0x0124, 0xC000
-_IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-_, _STUDY, _, _UID = _IDENTITY
-_IDENTITY_TAGS: list[BaseTag | int] = [tag_for_keyword(keyword) or 0 for keyword in _IDENTITY]
-_LAST = 0x0020000E
+_IDENTITY = _PATIENT, _STUDY, _SERIES, _UID = (0x00100020, 0x0020000D, 0x0020000E, 0x00080018)
 # That the disk says it is full or broken, and not that something is wrong with an instance.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
@@ -80,18 +73,19 @@ class Receiver:
         except OSError as error:
             expected.disk_problem = str(error)
 
-    def begin(self, sop_class: str, uid: str, syntax: str) -> Arrival:
+    def begin(self, begun: Begun) -> Arrival:
         """Return where an instance goes that begins to come."""
-        return Arrival(self, self._tree, sop_class, uid, UID(syntax))
+        return Arrival(self, self._tree, begun)
 
     def store(self, event: Event) -> int:
         """Handle a C-STORE that came as an answer to a C-GET; return its status (PS3.4 B.2.3)."""
         request = event.request
-        arrival = self.begin(request.AffectedSOPClassUID, request.AffectedSOPInstanceUID, event.context.transfer_syntax)
+        begun = Begun(request.AffectedSOPClassUID, request.AffectedSOPInstanceUID, event.context.transfer_syntax)
+        arrival = self.begin(begun)
         arrival.write(request.DataSet.getbuffer())
         return arrival.finish()
 
-    def place(self, file: NewFile, identity: dict[str, str]) -> bool:
+    def place(self, file: NewFile, identity: dict[int, str]) -> bool:
         """Give a whole file its place, in its turn; return whether anybody waits for it."""
         with self._turn:
             waiting = [expected for expected in self._expected if expected.study_uid == identity[_STUDY]]
@@ -107,7 +101,7 @@ class Receiver:
             for expected in self._expected:
                 _note_error(expected, uid, error)
 
-    def _put(self, waiting: list[Expected], identity: dict[str, str], file: NewFile) -> None:
+    def _put(self, waiting: list[Expected], identity: dict[int, str], file: NewFile) -> None:
         target = self._tree.path(*(identity[keyword] for keyword in _IDENTITY))
         failure = None
         try:
@@ -123,7 +117,7 @@ class Receiver:
                 if failure:
                     _note_error(expected, identity[_UID], failure)
                 else:
-                    expected.files[identity["PatientID"], identity["SeriesInstanceUID"], identity[_UID]] = target
+                    expected.files[identity[_PATIENT], identity[_SERIES], identity[_UID]] = target
                 expected.writing -= 1
             self._turn.notify_all()
 
@@ -136,73 +130,32 @@ class Receiver:
         _LOG.info("listening as %s on %s:%d", title, host, port)
 
 
-class Arrival:
-    """One instance on its way to the disk."""
+class Arrival(IncomingFile):
+    """One instance on its way to the tree."""
 
-    def __init__(self, receiver: Receiver, tree: Tree, sop_class: str, uid: str, syntax: UID) -> None:
+    def __init__(self, receiver: Receiver, tree: Tree, begun: Begun) -> None:
         self._receiver = receiver
-        self._uid = uid
-        self._syntax = syntax
-        self._file: NewFile | None = None
-        meta = create_file_meta(sop_class_uid=UID(sop_class), sop_instance_uid=UID(uid), transfer_syntax=syntax)
-        head = b"\0" * 128 + b"DICM" + encode_file_meta(meta)
-        self._start = len(head)
-        try:
-            self._file = tree.new_file()
-        except OSError as error:
-            self._receiver.fail(self._uid, error)
-        self.write(memoryview(head))
-
-    def write(self, part: memoryview) -> None:
-        """Write a part, unless an earlier one could not be."""
-        if self._file:
-            try:
-                self._file.write(part)
-            except OSError as error:
-                self._receiver.fail(self._uid, error)
-                self.abandon()
+        super().__init__(begun, tree.new_file, lambda error: receiver.fail(begun.uid, error))
 
     def finish(self) -> int:
         """Return the status (PS3.4 B.2.3): the file is written, and will be given its place."""
-        file, self._file = self._file, None
+        file = self._taken()
         if file is None:
             return _NO_RESOURCES
         try:
-            identity = _identity(file.path, self._start, self._syntax)
+            identity = self._texts(file, _IDENTITY)
         except Exception:
-            _LOG.warning("refused an instance that can't be read: %s", self._uid)
+            _LOG.warning("refused an instance that can't be read: %s", self._begun.uid)
             file.drop()
             return _CANNOT_UNDERSTAND
         if not self._receiver.place(file, identity):
-            _LOG.warning("refused an instance that nobody asked for: %s", self._uid)
+            _LOG.warning("refused an instance that nobody asked for: %s", self._begun.uid)
             file.drop()
             return _NOT_EXPECTED
         return _SUCCESS
-
-    def abandon(self) -> None:
-        """Forget it: it broke off."""
-        file, self._file = self._file, None
-        if file:
-            file.drop()
 
 
 def _note_error(expected: Expected, uid: str, error: OSError) -> None:
     expected.problems[uid] = str(error.strerror or error)
     if error.errno in _DISK_ERRORS:
         expected.disk_problem = expected.problems[uid]
-
-
-def _identity(path: Path, start: int, syntax: UID) -> dict[str, str]:
-    """Read what says where an instance belongs from its file, where the dataset starts there; the pixels aren't looked at."""
-    with path.open("rb") as file:
-        file.seek(start)
-        # A deflated dataset (PS3.5 A.5) is explicit little endian inside.
-        stream = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read())) if syntax.is_deflated else file
-        found = read_dataset(
-            stream,
-            syntax.is_implicit_VR,
-            syntax.is_little_endian,
-            stop_when=lambda tag, vr, length: tag > _LAST,
-            specific_tags=_IDENTITY_TAGS,
-        )
-        return {keyword: str(found.get(keyword) or "") for keyword in _IDENTITY}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
-from dimse.association import WITHOUT_DELAY, make_ae
+from dimse.association import associate, make_ae
+from dimse.upper_layer import MOST_CONTEXTS
 from pipeline.engine import PostponedError
 from pipeline.orthanc import Instance, Orthanc, Study
 from pydicom.dataset import Dataset
@@ -22,8 +23,8 @@ from pipeline_monitor.settings import Settings
 
 # A list of UIDs has a 64 KB limit in explicit VR; 64 letters each.
 _UIDS_IN_A_REQUEST = 500
-# PS3.8: presentation contexts have odd numbers of one byte; one is the request's own.
-_CONTEXTS_IN_AN_ASSOCIATION = 127
+# One is the request's own.
+_CONTEXTS_FOR_INSTANCES = MOST_CONTEXTS - 1
 _UNABLE_TO_ANSWER_SECONDS = 5
 
 
@@ -84,8 +85,8 @@ class Retriever:
             kinds[notes["SopClassUid"], notes["TransferSyntax"]].append(instance)
         problems = []
         every = list(kinds)
-        for start in range(0, len(every), _CONTEXTS_IN_AN_ASSOCIATION):
-            chosen = every[start : start + _CONTEXTS_IN_AN_ASSOCIATION]
+        for start in range(0, len(every), _CONTEXTS_FOR_INSTANCES):
+            chosen = every[start : start + _CONTEXTS_FOR_INSTANCES]
             wanted = [instance for kind in chosen for instance in kinds[kind]]
             problems.append(self._get_kinds(study, wanted, chosen, is_whole and len(wanted) == len(instances)))
         return next(filter(None, problems), "")
@@ -107,22 +108,18 @@ class Retriever:
     def _associate(self, contexts: list[PresentationContext], stored: Iterable[str] = ()) -> Association:
         settings = self._settings
         entity = make_ae(settings.monitor_aet, settings.silence_seconds)
-        association = entity.associate(
-            settings.storage_host,
-            settings.storage_port,
-            contexts=contexts,
-            ae_title=settings.storage_aet,
-            max_pdu=entity.maximum_pdu_size,
-            ext_neg=[build_role(sop_class, scp_role=True) for sop_class in stored],
-            evt_handlers=[WITHOUT_DELAY, (evt.EVT_C_STORE, self._store)],
-        )
-        if association.is_established:
-            return association
-        why = "rejected" if association.is_rejected else "no association"
-        raise PostponedError(
-            _UNABLE_TO_ANSWER_SECONDS,
-            f"{settings.storage_aet} at {settings.storage_host}:{settings.storage_port}: {why} for {settings.monitor_aet}",
-        )
+        try:
+            return associate(
+                entity,
+                settings.storage_host,
+                settings.storage_port,
+                settings.storage_aet,
+                [(evt.EVT_C_STORE, self._store)],
+                contexts=contexts,
+                ext_neg=[build_role(sop_class, scp_role=True) for sop_class in stored],
+            )
+        except ConnectionError as error:
+            raise PostponedError(_UNABLE_TO_ANSWER_SECONDS, str(error)) from None
 
 
 def _leave(association: Association) -> None:

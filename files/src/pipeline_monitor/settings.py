@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -60,6 +60,3 @@ class Settings(BaseSettings):
     forwarder_url: str = ""
     """Where the pipeline's forwarder tells its state; empty for no forwarder."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)

@@ -14,7 +14,7 @@ def show(state: dict[str, Any], is_json: bool, is_watched: bool) -> None:
     if is_json:
         print(json.dumps(state, indent=2))
         return
-    lines = [_CLEAR.rstrip("\n")] if is_watched else []
+    lines = [_CLEAR] if is_watched else []
     lines.append(f"{'':<12}{'studies':>10}{'instances':>12}")
     for name, count in state["counts"].items():
         lines.append(f"{name:<12}{count['studies']:>10}{count['instances']:>12}")

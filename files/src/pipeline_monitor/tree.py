@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import itertools
 import os
@@ -10,44 +9,13 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from dimse.new_file import NewFile
+
 from pipeline_monitor.names import component
 
 # No value of DICOM makes a name that begins with a dot.
 _INCOMING = ".incoming"
 _REPLACED = ".replaced"
-
-
-class NewFile:
-    """A file that is being written. It is removed by `drop`, or at the next start."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-
-    def write(self, part: bytes | memoryview) -> None:
-        """Write all of a part; raise OSError where that can't be."""
-        left = memoryview(part)
-        while left:
-            left = left[os.write(self._handle, left) :]
-
-    def sync(self) -> None:
-        """Make what was written durable; raise OSError where that can't be. Nothing more can be written."""
-        try:
-            os.fsync(self._handle)
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        # A number that is free again may be another file's at once.
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            os.close(handle)
-
-    def drop(self) -> None:
-        """Remove it."""
-        self._close()
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
 
 
 class Tree:

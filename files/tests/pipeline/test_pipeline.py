@@ -70,7 +70,7 @@ def test_what_comes_late_is_added_alone(
     gateway.send(*sent[:3])
     wait_for(lambda: arrived(tree, sent[:3]) and monitor.counts()["done"] == 1)
     gateway.send(*sent[3:])
-    wait_for(lambda: arrived(tree, sent))
+    wait_for(lambda: arrived(tree, sent) and monitor.said("extracted 2 of 2"))
     check(tree, sent)
     assert forwarder.said("sent 3 instances") == forwarder.said("sent 2 instances") == 1
     assert monitor.said("extracted 3 of 3") == monitor.said("extracted 2 of 2") == 1

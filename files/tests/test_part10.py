@@ -1,0 +1,85 @@
+"""Files' heads, and attributes read without decoding, against pydicom."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from dimse.part10 import IMPLICIT, encode, file_head, read_texts, read_texts_slowly
+from pydicom.data import get_testdata_files
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+TAGS = (0x00100020, 0x0020000D, 0x0020000E, 0x00080018)
+KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+def encoded(dataset: Dataset, syntax: str) -> bytes:
+    target = BytesIO()
+    encode(dataset, syntax, target)
+    return target.getvalue()
+
+
+def made(**attributes: str) -> Dataset:
+    dataset = Dataset()
+    dataset.SOPInstanceUID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3", "1.2", "1.2.30"
+    dataset.PatientID = "P"
+    # Beyond the last tag, so that its end is met.
+    dataset.Rows = dataset.Columns = 1
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def test_head_is_what_pydicom_reads() -> None:
+    file = BytesIO(file_head(CTImageStorage, "1.2.3", ExplicitVRLittleEndian) + encoded(made(), ExplicitVRLittleEndian))
+    read = pydicom.dcmread(file)
+    assert read.PatientID == "P"
+    meta = read.file_meta
+    assert (meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID) == (CTImageStorage, "1.2.3")
+    assert meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, str(ExplicitVRLittleEndian)])
+@pytest.mark.parametrize("patient", ["", "A", "AB ", " AB", "300/" * 60])
+def test_plain_texts_are_read_at_once(syntax: str, patient: str) -> None:
+    content = encoded(made(PatientID=patient), syntax)
+    expected = read_texts_slowly(BytesIO(content), syntax, TAGS)
+    assert read_texts(content, syntax, TAGS) == expected
+    assert expected[TAGS[0]] == str(pydicom.dcmread(BytesIO(content), force=True).get("PatientID") or "")
+
+
+@pytest.mark.parametrize("patient", ["Müller", "A\\B"])
+def test_others_are_left_to_pydicom(patient: str) -> None:
+    content = encoded(made(SpecificCharacterSet="ISO_IR 192", PatientID=patient), ExplicitVRLittleEndian)
+    assert read_texts(content, ExplicitVRLittleEndian, TAGS) is None
+
+
+def test_a_beginning_that_ends_too_soon_is_told() -> None:
+    content = encoded(made(), ExplicitVRLittleEndian)
+    whole = read_texts(content, ExplicitVRLittleEndian, TAGS)
+    for length in range(len(content)):
+        assert read_texts(content[:length], ExplicitVRLittleEndian, TAGS) in (None, whole)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in get_testdata_files("*.dcm") if "palettes" not in path], ids=lambda path: path[-40:]
+)
+def test_real_files(path: str) -> None:
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        syntax = dataset.file_meta.TransferSyntaxUID
+    except Exception:
+        pytest.skip("not a file with a transfer syntax")
+    with Path(path).open("rb") as file:
+        pydicom.filereader.read_preamble(file, force=False)
+        pydicom.filereader._read_file_meta_info(file)
+        content = file.read()
+    expected = {tag: str(dataset.get(keyword) or "") for tag, keyword in zip(TAGS, KEYWORDS, strict=True)}
+    assert read_texts_slowly(BytesIO(content), syntax, TAGS) == expected
+    quick = read_texts(content, syntax, TAGS)
+    assert quick is None or quick == expected
+    if syntax in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+        assert quick is None
