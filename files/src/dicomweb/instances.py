@@ -1,0 +1,116 @@
+"""Instances on the disk, some of which are still coming."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_PIECE_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is asked for: a study, one of its series, or one instance."""
+
+    study: str
+    series: str = ""
+    instance: str = ""
+
+    def covers(self, other: Scope) -> bool:
+        """Return whether everything of `other` is part of this."""
+        return self.study == other.study and self.series in ("", other.series) and self.instance in ("", other.instance)
+
+    @property
+    def level(self) -> Literal["STUDY", "SERIES", "IMAGE"]:
+        """Return the Query/Retrieve Level (PS3.4 C.3)."""
+        return "IMAGE" if self.instance else "SERIES" if self.series else "STUDY"
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.study, self.series, self.instance)))
+
+
+@dataclass
+class Instance:
+    """A DICOM file, and what is known of it without decoding it. `size` bytes of it are there."""
+
+    path: Path
+    study: str
+    series: str
+    uid: str
+    sop_class: str
+    syntax: str
+    size: int
+    state: Literal["coming", "whole", "broken"] = "coming"
+
+    @property
+    def scope(self) -> Scope:
+        """Return what it is."""
+        return Scope(self.study, self.series, self.uid)
+
+
+class CutError(Exception):
+    """What is being sent can't be completed."""
+
+
+class Source:
+    """The instances of a scope, in the order in which they come."""
+
+    def __init__(self, scope: Scope, instances: list[Instance] | None = None) -> None:
+        self.scope = scope
+        self.instances = instances or []
+        self.is_done = instances is not None
+        self.error: Exception | None = None
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Wake who waits. Called in the event loop."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def each(self, scope: Scope) -> AsyncGenerator[Instance]:
+        """Yield the instances of a part of it as they begin to come; raise what made it end too soon."""
+        seen = 0
+        while True:
+            while seen < len(self.instances):
+                instance = self.instances[seen]
+                seen += 1
+                if scope.covers(instance.scope):
+                    yield instance
+                    if scope.instance:
+                        return
+            if self.is_done:
+                if self.error:
+                    raise self.error
+                return
+            await self._changed.wait()
+
+    async def content(self, instance: Instance) -> AsyncGenerator[bytes]:
+        """Yield an instance's file, a piece at a time, as far as it has come; raise CutError where it breaks off."""
+        at = 0
+        handle = os.open(instance.path, os.O_RDONLY)
+        try:
+            while True:
+                changed = self._changed
+                if at < instance.size:
+                    piece = os.pread(handle, min(instance.size - at, _PIECE_BYTES), at)
+                    at += len(piece)
+                    yield piece
+                elif instance.state == "whole":
+                    return
+                elif instance.state == "broken" or self.is_done:
+                    raise CutError(f"instance {instance.uid} broke off") from self.error
+                else:
+                    await changed.wait()
+        finally:
+            os.close(handle)
+
+    async def whole(self, instance: Instance) -> None:
+        """Wait until all of an instance is there; raise CutError where it breaks off."""
+        while instance.state != "whole":
+            if instance.state == "broken" or self.is_done:
+                raise CutError(f"instance {instance.uid} broke off") from self.error
+            await self._changed.wait()

@@ -1,0 +1,118 @@
+"""Metadata and bulk data of an instance (PS3.18 10.4.1.1.3, annex F)."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+
+from dicomweb.attributes import BULK_VRS, usual_vr, vrs_of
+from dicomweb.errors import RequestError
+
+# What is larger stays in the file until it is asked for by itself.
+_LARGEST_INLINE, _LARGEST_TEXT = 1024, 4096
+_CHARACTER_SET = "00080005"
+# Attributes as they were made before, by what they were made of: most are the same all through a series.
+_remembered: dict[tuple[Any, ...], dict[str, Any]] = {}
+_MOST_REMEMBERED = 20_000
+
+
+def opened(path: Path) -> Dataset:
+    """Return the dataset of a file; values that are large are left in it. Raises RequestError (502) where it can't be read."""
+    try:
+        return dcmread(path, defer_size=_LARGEST_TEXT, force=True)
+    except Exception as error:
+        raise RequestError(502, f"The instance can't be read: {error}.") from None
+
+
+def model(dataset: Dataset, bulk_url: str) -> dict[str, Any]:
+    """Return a dataset in the DICOM JSON model, with addresses below `bulk_url` in place of large values.
+
+    Its attributes are shared with other models: they are not to be changed.
+    """
+    return _model(dataset, f"{bulk_url}/", None)
+
+
+def _model(dataset: Dataset, bulk_url: str, outer_characters: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    characters = _raw_value(dataset, _CHARACTER_SET) or outer_characters
+    for tag in sorted(dataset.keys(), key=int):
+        name = f"{tag:08X}"
+        if tag.group == 2 or tag.element == 0:
+            continue
+        raw = dataset.get_item(tag, keep_deferred=True)
+        key = None
+        if isinstance(raw, RawDataElement):
+            vr = raw.VR or usual_vr(name)
+            if vr != "SQ" and (raw.length if raw.value is None else len(raw.value)) > _LARGEST_TEXT:
+                made[name] = {"vr": vr, "BulkDataURI": f"{bulk_url}{name}"}
+                continue
+            if _stands_for_itself(raw, name):
+                key = (name, raw.VR, raw.value, raw.is_implicit_VR, raw.is_little_endian, characters)
+        attribute = _remembered.get(key) if key else None
+        if attribute is None:
+            attribute = _attribute(dataset[tag], f"{bulk_url}{name}", characters)
+            if attribute is None:
+                continue
+            if key:
+                if len(_remembered) >= _MOST_REMEMBERED:
+                    _remembered.clear()
+                _remembered[key] = attribute
+        made[name] = attribute
+    if _CHARACTER_SET in made:
+        made[_CHARACTER_SET] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+    return made
+
+
+def _raw_value(dataset: Dataset, tag: str) -> Any:
+    if tag not in dataset:
+        return None
+    value = dataset.get_item(tag).value
+    return value if isinstance(value, (bytes, str)) else str(value)
+
+
+def _stands_for_itself(raw: RawDataElement, name: str) -> bool:
+    """Return whether an attribute is made of its bytes alone: not of a private creator, nor of whether pixels are signed."""
+    if raw.value is None or len(raw.value) > _LARGEST_INLINE:
+        return False
+    if raw.is_implicit_VR or raw.VR in (None, "UN"):
+        return len(vrs_of(name)) == 1 and "SQ" not in vrs_of(name)
+    return True
+
+
+def _attribute(element: DataElement, url: str, characters: Any) -> dict[str, Any] | None:
+    if element.VR == "SQ":
+        listed = [_model(item, f"{url}.{number}.", characters) for number, item in enumerate(element.value or [], 1)]
+        return {"vr": "SQ", "Value": listed} if listed else {"vr": "SQ"}
+    if element.VR in BULK_VRS and isinstance(element.value, bytes):
+        if len(element.value) > _LARGEST_INLINE:
+            return {"vr": element.VR, "BulkDataURI": url}
+        return {"vr": element.VR} | ({"InlineBinary": base64.b64encode(element.value).decode()} if element.value else {})
+    try:
+        made: dict[str, Any] = element.to_json_dict(None, 0)
+    except Exception:
+        # What no VR allows, such as letters in an IS: the attribute is told as it stands.
+        text = str(element.value)
+        return {"vr": "UN", "InlineBinary": base64.b64encode(text.encode()).decode()} if text else None
+    return made
+
+
+def bulk(dataset: Dataset, path: str) -> bytes:
+    """Return a value by its path, tags with numbers of items between them, `0040A730.1.00480105`; raise RequestError (404)."""
+    here: Any = dataset
+    try:
+        for step in path.split("."):
+            here = here[int(step) - 1] if isinstance(here, list) else here[BaseTag(int(step, 16))].value
+            here = list(here) if not isinstance(here, (bytes, Dataset, str)) else here
+        if isinstance(here, str):
+            here = here.encode()
+        if isinstance(here, bytes):
+            return here
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError, OverflowError):
+        pass
+    raise RequestError(404, f"The instance has no bulk data {path[:100]!r}.")

@@ -1,0 +1,201 @@
+"""Frames, rendered images and other transfer syntaxes (PS3.18 10.4.1.1.2, 10.4.1.1.6; PS3.5 annex A)."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dimse.part10 import EXPLICIT, IMPLICIT, encode, file_head
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing, convert_color_space
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID
+
+from dicomweb.errors import RequestError
+from dicomweb.syntaxes import JPEG_2000, JPEG_LS, NATIVE, RLE
+
+# What can't be decoded is told to who asked for it: no trace of each decoder that was tried.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+MADE_HERE = (EXPLICIT, IMPLICIT, JPEG_LS, JPEG_2000, RLE)
+"""Transfer syntaxes that an instance can be brought into."""
+
+RENDERED = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF"}
+_THUMBNAIL_PIXELS = 128
+_WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How an image is rendered (PS3.18 8.3.5.1). `viewport` is width and height in pixels, `window` center, width and function."""
+
+    media_type: str = "image/jpeg"
+    quality: int = 90
+    viewport: tuple[int, int] | None = None
+    window: tuple[float, float, str] | None = None
+
+
+def pixels_of(path: Path) -> Dataset:
+    """Return the dataset of a file that has pixels; raise RequestError (404) where it has none."""
+    try:
+        dataset = dcmread(path, force=True)
+    except Exception as error:
+        raise RequestError(502, f"The instance can't be read: {error}.") from None
+    if not any(keyword in dataset for keyword in _PIXELS):
+        raise RequestError(404, "The instance has no pixels.")
+    return dataset
+
+
+def frame_count(dataset: Dataset) -> int:
+    """Return how many frames there are."""
+    try:
+        return max(int(dataset.get("NumberOfFrames") or 1), 1)
+    except (TypeError, ValueError):
+        return 1
+
+
+def frames(dataset: Dataset, numbers: Sequence[int], *, is_native: bool) -> list[bytes]:
+    """Return frames by their numbers, from one on, as they are or as native pixels; raise RequestError (404, 406)."""
+    count = frame_count(dataset)
+    beyond = next((number for number in numbers if not 1 <= number <= count), None)
+    if beyond is not None:
+        raise RequestError(404, f"The instance has {count} frames, and no frame {beyond}.")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax in NATIVE:
+        return [_native_frame(dataset, number - 1, count) for number in numbers]
+    if is_native:
+        return [_decoded(dataset, number - 1).tobytes() for number in numbers]
+    try:
+        return [get_frame(dataset.PixelData, number - 1, number_of_frames=count) for number in numbers]
+    except Exception as error:
+        raise RequestError(502, f"The frames can't be told apart: {error}.") from None
+
+
+def _native_frame(dataset: Dataset, index: int, count: int) -> bytes:
+    content = next(dataset[keyword].value for keyword in _PIXELS if keyword in dataset) or b""
+    bits = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
+    bits *= int(dataset.get("BitsAllocated") or 8)
+    if str(dataset.get("PhotometricInterpretation") or "") == "YBR_FULL_422":
+        bits = bits * 2 // 3
+    if bits % 8:
+        # Frames of one bit a pixel follow each other without padding (PS3.5 8.1.1).
+        return np.packbits(_decoded(dataset, index).astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+    size = bits // 8
+    piece = bytes(content[index * size : (index + 1) * size])
+    if len(piece) < size or not size:
+        raise RequestError(502, f"The instance's pixels end before frame {index + 1} of {count}.")
+    if not dataset.file_meta.TransferSyntaxUID.is_little_endian and int(dataset.BitsAllocated) > 8:
+        return np.frombuffer(piece, f">u{int(dataset.BitsAllocated) // 8}").astype(f"<u{int(dataset.BitsAllocated) // 8}").tobytes()
+    return piece
+
+
+def _decoded(dataset: Dataset, index: int) -> Any:
+    try:
+        # raw: in the color space and with the values that are stored.
+        return pixel_array(dataset, index=index, raw=True)
+    except Exception as error:
+        syntax = dataset.file_meta.get("TransferSyntaxUID", "none")
+        raise RequestError(406, f"The pixels can't be decoded from transfer syntax {syntax}: {str(error)[:200]}") from None
+
+
+def transcoded(path: Path, syntax: str, target: Path) -> None:
+    """Write a file's instance in another transfer syntax; raise RequestError (406) where that can't be."""
+    try:
+        dataset = dcmread(path, force=True)
+        stored = dataset.file_meta.TransferSyntaxUID
+        if not stored.is_little_endian:
+            _swap_words(dataset)
+            dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
+        elif stored.is_encapsulated:
+            dataset.decompress(generate_instance_uid=False)
+        if syntax in (EXPLICIT, IMPLICIT):
+            dataset.file_meta.TransferSyntaxUID = UID(syntax)
+        else:
+            dataset.compress(UID(syntax), generate_instance_uid=False)
+        with target.open("wb") as file:
+            file.write(file_head(dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.file_meta.TransferSyntaxUID))
+            encode(dataset, dataset.file_meta.TransferSyntaxUID, file)
+    except Exception as error:
+        raise RequestError(406, f"The instance can't be brought into transfer syntax {syntax}: {str(error)[:200]}") from None
+
+
+def _swap_words(dataset: Dataset) -> None:
+    """Bring what pydicom leaves as bytes from big endian into little endian (PS3.5 7.3)."""
+    for element in dataset.iterall():
+        width = _WORD_BYTES.get(element.VR)
+        if width and isinstance(element.value, bytes):
+            element.value = np.frombuffer(element.value, f">u{width}").byteswap().tobytes()
+
+
+def rendered(dataset: Dataset, number: int | None, how: Rendering, *, is_thumbnail: bool = False) -> bytes:
+    """Return a frame, by default the middle one for a thumbnail and the first one else, as an image for people."""
+    count = frame_count(dataset)
+    chosen = number or ((count + 1) // 2 if is_thumbnail else 1)
+    if not 1 <= chosen <= count:
+        raise RequestError(404, f"The instance has {count} frames, and no frame {chosen}.")
+    size = (_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS) if is_thumbnail and not how.viewport else how.viewport
+    image = _image(dataset, chosen - 1, how, size)
+    if size:
+        ratio = min(size[0] / image.width, size[1] / image.height)
+        image = image.resize((max(round(image.width * ratio), 1), max(round(image.height * ratio), 1)), Image.Resampling.BILINEAR)
+    target = io.BytesIO()
+    options = {"quality": how.quality} if how.media_type == "image/jpeg" else {}
+    image.save(target, RENDERED[how.media_type], **options)
+    return target.getvalue()
+
+
+def _image(dataset: Dataset, index: int, how: Rendering, size: tuple[int, int] | None) -> Image.Image:
+    pixels = _decoded(dataset, index)
+    if size:
+        # Twice what is shown is enough to make it of.
+        step = max(min(pixels.shape[0] // (2 * size[1]), pixels.shape[1] // (2 * size[0])), 1)
+        pixels = pixels[::step, ::step]
+    interpretation = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    try:
+        if interpretation == "PALETTE COLOR":
+            colors = apply_color_lut(pixels, dataset)
+            return Image.fromarray((colors >> 8 if colors.dtype == np.uint16 else colors).astype(np.uint8))
+        if pixels.ndim == 3:
+            if interpretation.startswith("YBR"):
+                pixels = convert_color_space(pixels, interpretation, "RGB")
+            shift = max(int(dataset.get("BitsStored") or 8) - 8, 0)
+            return Image.fromarray((pixels >> shift).astype(np.uint8))
+        values = apply_modality_lut(pixels, dataset)
+        if how.window:
+            dataset.WindowCenter, dataset.WindowWidth, dataset.VOILUTFunction = how.window
+            values = apply_windowing(values, dataset)
+        else:
+            values = apply_voi_lut(values, dataset)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(406, f"The instance can't be rendered: {str(error)[:200]}") from None
+    values = np.asarray(values, dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    if "WindowWidth" in dataset or "VOILUTSequence" in dataset:
+        # What the window doesn't reach stays as dark or bright as the window has it.
+        low, high = _range(dataset, low, high)
+    scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255
+    if interpretation == "MONOCHROME1":
+        scaled = 255 - scaled
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _range(dataset: Dataset, low: float, high: float) -> tuple[float, float]:
+    """Return the range of the values that a window makes: that of all values which can be stored."""
+    if "VOILUTSequence" in dataset and "WindowWidth" not in dataset:
+        return low, high
+    bits = int(dataset.get("BitsStored") or 8)
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.get("PixelRepresentation") else (0, 2**bits - 1)
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    ends = (least * slope + intercept, most * slope + intercept)
+    return min(ends), max(ends)

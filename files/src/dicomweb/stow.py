@@ -1,0 +1,121 @@
+"""STOW-RS (PS3.18 10.5): what a request brings, and what its answer says of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dimse.part10 import read_syntax, read_texts_slowly
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicomweb.dataset import element, write_json
+from dicomweb.errors import RequestError
+from dicomweb.http import accept_of, public_url
+from dicomweb.multipart import read_parts
+from dicomweb.native_xml import write_xml
+from dicomweb.negotiation import DICOM, DICOM_XML, answer_type
+
+_STUDY, _SERIES, _UID, _CLASS = _IDENTITY = (0x0020000D, 0x0020000E, 0x00080018, 0x00080016)
+CANNOT_UNDERSTAND, MISMATCH, NOT_SUPPORTED, REFUSED, DUPLICATE = 0xC000, 0xA900, 0x0122, 0xA700, 0x0111
+"""Statuses of C-STORE (PS3.4 B.2.3, PS3.7 annex C), which are the reasons that an answer gives (PS3.18 annex I)."""
+
+
+@dataclass
+class Given:
+    """A file of a request, and what became of it: a status of C-STORE, None until there is one."""
+
+    path: Path
+    study: str = ""
+    uid: str = ""
+    sop_class: str = ""
+    syntax: str = ""
+    start: int = 0
+    """Where its dataset begins."""
+    status: int | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Return whether it is, maybe with a remark."""
+        return self.status is not None and (self.status == 0 or self.status >> 12 == 0xB)
+
+    def refuse(self, status: int, why: str, log: logging.Logger) -> None:
+        """Have it not stored; the answer has the status alone, the log why."""
+        self.status = status
+        log.warning("instance %.64s is not stored, status 0x%04X: %s", self.uid or self.path.name, status, why)
+
+
+async def receive(request: Request, directory: Path, most: int) -> list[Given]:
+    """Write the files of a request, of `most` bytes at most; raise RequestError (400, 413, 415) where it has none, or others."""
+    answer_type(accept_of(request))
+    given: list[Given] = []
+    async for media_type, content in read_parts(request.headers.get("content-type", ""), _limited(request, most)):
+        if media_type not in (DICOM, ""):
+            raise RequestError(415, f"A part is {media_type[:60]}: send instances as {DICOM}.")
+        path = directory / f"{len(given) + 1}.dcm"
+        with path.open("wb") as file:
+            async for piece in content:
+                file.write(piece)
+        given.append(Given(path))
+    if not given:
+        raise RequestError(400, "The body has no instance.")
+    return given
+
+
+async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
+    count = 0
+    async for piece in request.stream():
+        count += len(piece)
+        if count > most:
+            raise RequestError(413, f"The body is longer than {most} bytes.")
+        yield piece
+
+
+def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
+    """Read what the files are, and refuse those that can't be read, lack a UID, or aren't of `study`, where that is given."""
+    for each in given:
+        try:
+            with each.path.open("rb") as file:
+                each.syntax = read_syntax(file)
+                each.start = file.tell()
+                texts = read_texts_slowly(file, each.syntax, _IDENTITY)
+        except Exception as error:
+            each.refuse(CANNOT_UNDERSTAND, f"no DICOM file that can be read ({str(error)[:100]})", log)
+            continue
+        each.study, each.uid, each.sop_class = texts[_STUDY], texts[_UID], texts[_CLASS]
+        if not (each.study and each.uid and each.sop_class and texts[_SERIES]):
+            each.refuse(MISMATCH, "it lacks one of its UIDs", log)
+        elif study and each.study != study:
+            each.refuse(MISMATCH, f"it is of study {each.study:.64}", log)
+
+
+def answered(request: Request, given: list[Given], study: str, base: str = "") -> Response:
+    """Answer with what was stored and what was not (PS3.18 annex I); `base` is where retrievals are, unless where stores are."""
+    stored = [each for each in given if each.is_stored]
+    status = 200 if len(stored) == len(given) and not any(each.status for each in given) else 202 if stored else 409
+    kind = answer_type(accept_of(request))
+    body = _described(given, base or public_url(request), study)
+    return Response(write_xml(body) if kind == DICOM_XML else write_json(body), status, media_type=kind)
+
+
+def _described(given: list[Given], base: str, study: str) -> dict[str, Any]:
+    def reference(each: Given) -> dict[str, Any]:
+        return {"00081150": element("UI", *filter(None, [each.sop_class])), "00081155": element("UI", *filter(None, [each.uid]))}
+
+    stored, failed = [], []
+    for each in given:
+        if each.is_stored:
+            url = f"{base}studies/{each.study}/instances/{each.uid}"
+            warning = {"00081196": element("US", each.status)} if each.status else {}
+            stored.append(reference(each) | {"00081190": element("UR", url)} | warning)
+        else:
+            failed.append(reference(each) | {"00081197": element("US", each.status)})
+    made = {"00081190": element("UR", f"{base}studies/{study}" if study else f"{base}studies")}
+    if failed:
+        made["00081198"] = element("SQ", *failed)
+    if stored:
+        made["00081199"] = element("SQ", *stored)
+    return dict(sorted(made.items()))

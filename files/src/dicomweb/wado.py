@@ -1,0 +1,348 @@
+"""WADO-RS and WADO-URI (PS3.18 10.4, 9.4)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+from urllib.parse import quote
+
+import anyio
+from dimse.part10 import EXPLICIT
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicomweb.answers import Stream
+from dicomweb.attributes import is_uid
+from dicomweb.dataset import write_json
+from dicomweb.errors import RequestError
+from dicomweb.http import accept_of, pairs, public_url
+from dicomweb.instances import Instance, Scope, Source
+from dicomweb.metadata import bulk, model, opened
+from dicomweb.multipart import Parts
+from dicomweb.native_xml import write_xml
+from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type, media_ranges
+from dicomweb.pixels import MADE_HERE, RENDERED, Rendering, frames, pixels_of, rendered, transcoded
+from dicomweb.syntaxes import NATIVE, media_type
+
+OCTETS, MULTIPART = "application/octet-stream", "multipart/related"
+ANY_SYNTAX = "*"
+_Result = TypeVar("_Result")
+
+
+class Archive(Protocol):
+    """Where instances are."""
+
+    def open(self, scope: Scope) -> contextlib.AbstractAsyncContextManager[Source]:
+        """Have a scope's instances, at least one of which has begun to come. Raises RequestError where none does."""
+
+    def new_file(self) -> Path:
+        """Return a name for a new file."""
+
+
+class Wado:
+    """Answers retrievals. What decodes pixels runs in a few threads, so that many requests can't fill the memory."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._decoders: anyio.CapacityLimiter | None = None
+
+    async def _decode(self, work: Callable[[], _Result]) -> _Result:
+        self._decoders = self._decoders or anyio.CapacityLimiter(2)
+        return await anyio.to_thread.run_sync(work, limiter=self._decoders)
+
+    async def retrieve(self, request: Request) -> Response:
+        """Answer with the instances of a study or series, or one, as DICOM files."""
+        scope = scope_of(request)
+        is_single, syntaxes = _wanted_dicom(accept_of(request), scope)
+        async with contextlib.AsyncExitStack() as holds:
+            source = await holds.enter_async_context(self._archive.open(scope))
+            if is_single:
+                instance = await anext(source.each(scope))
+                syntax = _chosen(instance, syntaxes)
+                pieces = self._file(source, instance, syntax)
+                return Stream(pieces, f"{DICOM}; transfer-syntax={syntax}", holds.pop_all())
+            parts = Parts(DICOM)
+            pieces = self._files(source, scope, syntaxes, parts, public_url(request))
+            return Stream(pieces, parts.media_type, holds.pop_all())
+        raise AssertionError
+
+    async def _files(self, source: Source, scope: Scope, syntaxes: Sequence[str], parts: Parts, base: str) -> AsyncGenerator[bytes]:
+        async for instance in source.each(scope):
+            syntax = _chosen(instance, syntaxes)
+            location = _url(base, instance)
+            # Together with its first piece: if the very first instance can't be sent, its status says so.
+            before = parts.head(f"{DICOM}; transfer-syntax={syntax}", location)
+            async for piece in self._file(source, instance, syntax):
+                yield before + piece
+                before = b""
+            yield b"\r\n"
+        yield parts.end
+
+    async def _file(self, source: Source, instance: Instance, syntax: str) -> AsyncGenerator[bytes]:
+        if syntax == instance.syntax:
+            async for piece in source.content(instance):
+                yield piece
+            return
+        await source.whole(instance)
+        made = self._archive.new_file()
+        try:
+            await self._decode(partial(transcoded, instance.path, syntax, made))
+            other = replace(instance, path=made, syntax=syntax, size=made.stat().st_size)
+            async for piece in source.content(other):
+                yield piece
+        finally:
+            made.unlink(missing_ok=True)
+
+    async def metadata(self, request: Request) -> Response:
+        """Answer with the attributes of instances, without what is large."""
+        scope = scope_of(request)
+        kind = answer_type(accept_of(request))
+        async with contextlib.AsyncExitStack() as holds:
+            source = await holds.enter_async_context(self._archive.open(scope))
+            if kind == DICOM_XML:
+                parts = Parts(DICOM_XML)
+                return Stream(self._xml(source, scope, parts, public_url(request)), parts.media_type, holds.pop_all())
+            return Stream(self._json(source, scope, public_url(request)), DICOM_JSON, holds.pop_all())
+        raise AssertionError
+
+    async def _models(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[dict[str, object]]:
+        async for instance in source.each(scope):
+            await source.whole(instance)
+            yield await self._decode(partial(_model, instance.path, f"{_url(base, instance)}/bulkdata"))
+
+    async def _json(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[bytes]:
+        before = b"["
+        async for made in self._models(source, scope, base):
+            yield before + write_json(made).encode()
+            before = b","
+        yield b"]"
+
+    async def _xml(self, source: Source, scope: Scope, parts: Parts, base: str) -> AsyncGenerator[bytes]:
+        async for made in self._models(source, scope, base):
+            yield parts.part(DICOM_XML, write_xml(made))
+        yield parts.end
+
+    async def bulk_data(self, request: Request) -> Response:
+        """Answer with one value of an instance."""
+        scope = scope_of(request)
+        is_single = _wants_single(accept_of(request), OCTETS)
+        content = await self._of_one(scope, lambda instance: bulk(opened(instance.path), request.path_params["path"]))
+        return _answered([content], OCTETS, is_single=is_single)
+
+    async def frames(self, request: Request) -> Response:
+        """Answer with frames of an instance, in the order in which they are asked for."""
+        scope, numbers = scope_of(request), frame_numbers(request)
+
+        def work(instance: Instance) -> tuple[list[bytes], str, bool]:
+            is_single, syntax = _wanted_frames(accept_of(request), instance.syntax)
+            return frames(pixels_of(instance.path), numbers, is_native=syntax in NATIVE), syntax, is_single
+
+        contents, syntax, is_single = await self._of_one(scope, work)
+        if is_single and len(contents) > 1:
+            raise RequestError(406, f"{len(contents)} frames are several parts: accept {MULTIPART}.")
+        kind = media_type(syntax)
+        return _answered(contents, kind, is_single=is_single, parameter=f"; transfer-syntax={syntax}")
+
+    async def rendered(self, request: Request, *, is_thumbnail: bool = False) -> Response:
+        """Answer with an image for people: of the instance asked for, else of the one in the middle."""
+        scope = scope_of(request)
+        numbers = frame_numbers(request) if "frames" in request.path_params else [None]
+        if len(numbers) > 1:
+            raise RequestError(400, "One frame can be rendered at a time.")
+        how = rendering(pairs(request), accept_of(request))
+        content = await self._of_one(
+            scope,
+            lambda instance: rendered(pixels_of(instance.path), numbers[0], how, is_thumbnail=is_thumbnail),
+            is_middle=is_thumbnail,
+        )
+        return Response(content, media_type=how.media_type)
+
+    async def thumbnail(self, request: Request) -> Response:
+        """Answer with a small image."""
+        return await self.rendered(request, is_thumbnail=True)
+
+    async def uri(self, request: Request) -> Response:
+        """Answer WADO-URI."""
+        given = {name.lower(): value for name, value in pairs(request)}
+        if given.get("requesttype", "WADO").upper() != "WADO":
+            raise RequestError(400, f"requestType is {given['requesttype'][:40]!r}: give WADO.")
+        names = ("studyuid", "seriesuid", "objectuid")
+        missing = [name for name in names if not given.get(name)]
+        if missing:
+            raise RequestError(400, f"WADO-URI needs studyUID, seriesUID and objectUID: {missing[0]} is missing.")
+        scope = Scope(*(checked_uid(given[name]) for name in names))
+        kinds = given.get("contenttype", "")
+        if DICOM not in kinds:
+            how = rendering(list(given.items()), kinds or "image/jpeg")
+            number = _whole_number(given.get("framenumber", "1"), "frameNumber")
+            content = await self._of_one(scope, lambda instance: rendered(pixels_of(instance.path), number, how))
+            return Response(content, media_type=how.media_type)
+        syntaxes = [given.get("transfersyntax", EXPLICIT)]
+        async with contextlib.AsyncExitStack() as holds:
+            source = await holds.enter_async_context(self._archive.open(scope))
+            instance = await anext(source.each(scope))
+            return Stream(self._file(source, instance, _chosen(instance, syntaxes)), DICOM, holds.pop_all())
+        raise AssertionError
+
+    async def _of_one(self, scope: Scope, work: Callable[[Instance], _Result], *, is_middle: bool = False) -> _Result:
+        """Do something with one instance that is whole: the first, or the middle one of a study or series."""
+        async with self._archive.open(scope) as source:
+            found = []
+            async for instance in source.each(scope):
+                found.append(instance)
+                if not is_middle:
+                    break
+            chosen = found[len(found) // 2]
+            await source.whole(chosen)
+            return await self._decode(partial(work, chosen))
+
+
+def _url(base: str, instance: Instance) -> str:
+    """Return an instance's address. What an archive has as a UID may be any text."""
+    study, series, uid = (quote(part, safe="") for part in (instance.study, instance.series, instance.uid))
+    return f"{base}studies/{study}/series/{series}/instances/{uid}"
+
+
+def _model(path: Path, url: str) -> dict[str, object]:
+    return model(opened(path), url)
+
+
+def checked_uid(text: str) -> str:
+    """Return a UID; raise RequestError (400)."""
+    if not is_uid(text):
+        raise RequestError(400, f"{text[:80]!r} is no UID: digits and dots, at most 64.")
+    return text
+
+
+def scope_of(request: Request) -> Scope:
+    """Return the study, series or instance that an address names; raise RequestError (400)."""
+    given = request.path_params
+    return Scope(*(checked_uid(given[name]) if name in given else "" for name in ("study", "series", "instance")))
+
+
+def frame_numbers(request: Request) -> list[int]:
+    """Return the frames that an address names; raise RequestError (400)."""
+    listed = request.path_params["frames"].split(",")
+    if len(listed) > 10_000:
+        raise RequestError(400, "More than 10000 frames are asked for.")
+    return [_whole_number(number, "The frame") for number in listed]
+
+
+def _whole_number(value: str, what: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < 8 and int(value) > 0):
+        raise RequestError(400, f"{what} is {value[:40]!r}: give a whole number from 1 on.")
+    return int(value)
+
+
+def _wanted_dicom(accept: str, scope: Scope) -> tuple[bool, list[str]]:
+    """Return whether one bare file is wanted, and in which transfer syntaxes, the one wanted most first."""
+    syntaxes: list[str] = []
+    is_single: bool | None = None
+    for name, parameters in media_ranges(accept) or [("*/*", {})]:
+        kind = parameters.get("type", DICOM) if name == MULTIPART else name
+        if kind not in (DICOM, "*/*", "application/*"):
+            continue
+        is_bare = name == DICOM
+        if is_single is None:
+            is_single = is_bare
+        if is_bare == is_single:
+            # Who takes anything takes it as it is; a media type without a transfer syntax means the default one (PS3.18 8.7.3.5.2).
+            syntaxes.append(parameters.get("transfer-syntax", ANY_SYNTAX if name.endswith("/*") else EXPLICIT))
+    if is_single is None:
+        raise RequestError(406, f"The Accept header takes neither {DICOM} nor {MULTIPART} of it.")
+    if is_single and not scope.instance:
+        raise RequestError(406, f"A {scope.level.lower()} is several parts: accept {MULTIPART}; type={DICOM}.")
+    return is_single, syntaxes
+
+
+def _chosen(instance: Instance, syntaxes: Sequence[str]) -> str:
+    """Return the transfer syntax that an instance is sent in; raise RequestError (406) where none can be made."""
+    if ANY_SYNTAX in syntaxes or instance.syntax in syntaxes:
+        return instance.syntax
+    made = next((syntax for syntax in syntaxes if syntax in MADE_HERE), None)
+    if made is None:
+        wanted = ", ".join(syntaxes)[:200]
+        raise RequestError(406, f"The instance is stored in {instance.syntax}, which can't be brought into {wanted}.")
+    return made
+
+
+def _wants_single(accept: str, kind: str) -> bool:
+    for name, parameters in media_ranges(accept) or [(MULTIPART, {})]:
+        if name == MULTIPART and parameters.get("type", kind) in (kind, "*/*"):
+            return False
+        if name in ("*/*", "application/*"):
+            return False
+        if name == kind:
+            return True
+    raise RequestError(406, f"The Accept header takes neither {kind} nor {MULTIPART} of it.")
+
+
+def _wanted_frames(accept: str, stored: str) -> tuple[bool, str]:
+    """Return whether a frame alone is wanted, and the transfer syntax: the stored one, or explicit VR for native pixels."""
+    kind_stored = media_type(stored)
+    for name, parameters in media_ranges(accept) or [("*/*", {})]:
+        is_single = name not in (MULTIPART, "*/*", "application/*")
+        kind = parameters.get("type", "*/*") if name == MULTIPART else name
+        syntax = parameters.get("transfer-syntax", "")
+        if syntax not in ("", ANY_SYNTAX, stored, EXPLICIT):
+            continue
+        if kind in ("*/*", "application/*") or (kind in (kind_stored, OCTETS) and syntax in (ANY_SYNTAX, stored)):
+            return is_single, EXPLICIT if syntax == EXPLICIT or stored in NATIVE else stored
+        if kind == OCTETS:
+            return is_single, EXPLICIT
+        if kind == kind_stored and not syntax:
+            return is_single, stored
+    raise RequestError(406, f"The frames are {kind_stored} in {stored}, or {OCTETS}: the Accept header takes neither.")
+
+
+def _answered(contents: list[bytes], kind: str, *, is_single: bool, parameter: str = "") -> Response:
+    if is_single:
+        return Response(contents[0], media_type=kind + parameter)
+    parts = Parts(kind)
+    body = b"".join(parts.part(kind + parameter, content) for content in contents) + parts.end
+    return Response(body, media_type=parts.media_type)
+
+
+def rendering(given: list[tuple[str, str]], accept: str) -> Rendering:
+    """Return how an image is to be rendered; raise RequestError (400, 406)."""
+    values = {name.lower(): value for name, value in given}
+    kinds = [name for name, _ in media_ranges(accept)] or ["*/*"]
+    chosen = next((kind if kind in RENDERED else "image/jpeg" for kind in kinds if kind in (*RENDERED, "*/*", "image/*")), None)
+    if chosen is None:
+        raise RequestError(406, f"The Accept header takes none of {', '.join(RENDERED)}.")
+    quality = values.get("quality", values.get("imagequality", "90"))
+    if not (quality.isascii() and quality.isdigit() and 1 <= int(quality[:4]) <= 100):
+        raise RequestError(400, f"quality is {quality[:40]!r}: give a number from 1 to 100.")
+    return Rendering(chosen, int(quality), _viewport(values), _window(values))
+
+
+def _viewport(values: dict[str, str]) -> tuple[int, int] | None:
+    text = values.get("viewport") or ",".join(filter(None, (values.get("columns"), values.get("rows"))))
+    if not text:
+        return None
+    sizes = text.split(",")
+    if len(sizes) != 2 or not all(size.isascii() and size.isdigit() and 0 < int(size[:6]) <= 8192 for size in sizes):
+        raise RequestError(400, f"viewport is {text[:40]!r}: give width and height, at most 8192, as in viewport=512,512.")
+    return int(sizes[0]), int(sizes[1])
+
+
+def _window(values: dict[str, str]) -> tuple[float, float, str] | None:
+    text = values.get("window")
+    if text is None and "windowcenter" in values:
+        text = f"{values['windowcenter']},{values.get('windowwidth', '')}"
+    if not text:
+        return None
+    center, _, rest = text.partition(",")
+    width, _, function = rest.partition(",")
+    try:
+        made = (float(center), float(width), {"": "LINEAR"}.get(function, function.upper().replace("-", "_")))
+    except ValueError:
+        made = (0.0, 0.0, "")
+    if made[1] < 1 or made[2] not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise RequestError(400, f"window is {json.dumps(text[:60])}: give center, width and function, as in window=40,400,linear.")
+    return made
