@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import requests
 from pydicom.dataset import Dataset
 from pynetdicom import AE
-from servers import free_port
+from servers import free_port, wait_for_answer
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 STABLE_SECONDS = 1
@@ -44,6 +43,9 @@ class OrthancServer:
         }
         self.session = requests.Session()
         self.session.trust_env = False
+        # Orthanc closes a connection that was idle, maybe just when it is used again: what it gave no answer to is asked again.
+        again = requests.adapters.Retry(total=3, allowed_methods=None, backoff_factor=0.1)
+        self.session.mount("http://", requests.adapters.HTTPAdapter(max_retries=again))
         self.start()
 
     def start(self) -> None:
@@ -53,14 +55,7 @@ class OrthancServer:
             self.process = subprocess.Popen(
                 ["/usr/sbin/Orthanc", str(configuration)], stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1"}
             )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if self.session.get(f"{self.url}/system", timeout=30).ok:
-                    return
-            except requests.RequestException:
-                time.sleep(0.1)
-        raise AssertionError((self.directory / "log").read_text()[-3000:])
+        wait_for_answer(self.process, self.directory / "log", lambda: self.session.get(f"{self.url}/system", timeout=30))
 
     def stop(self) -> None:
         self.process.terminate()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -56,8 +59,41 @@ class Postgres:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port below those that connections are given: none of them takes it before the service does that it is for."""
+    while True:
+        port = random.randrange(20000, 32768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def stop(process: subprocess.Popen[bytes], log: Path) -> None:
+    """End a service; fail where something failed in it."""
+    process.terminate()
+    process.wait(60)
+    text = log.read_text()
+    assert "Traceback" not in text, text[text.index("Traceback") :][:4000]
+
+
+def wait_for_answer(process: subprocess.Popen[bytes], log: Path, ask: Callable[[], requests.Response]) -> None:
+    """Wait until a service that was started answers; fail where it ends, or doesn't for a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(requests.RequestException):
+            if ask().status_code < 500:
+                return
+        time.sleep(0.1)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until a service that was started listens; fail where it ends, or doesn't for half a minute."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing listens at {port}")
 
 
 class Service:
@@ -76,17 +112,7 @@ class Service:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYUPSRS_", "PROMETHEUS_"))}
         with self.log.open("a") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "upsrs"], env=kept | names | self._settings, stderr=log)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if requests.get(f"{self.url}/health", timeout=5).ok:
-                    return
-            except requests.RequestException:
-                time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
+        wait_for_answer(self.process, self.log, lambda: requests.get(f"{self.url}/health", timeout=5))
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(60)
-        text = self.log.read_text()
-        assert "Traceback" not in text, text[text.index("Traceback") :][:4000]
+        stop(self.process, self.log)

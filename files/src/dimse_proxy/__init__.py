@@ -1,0 +1,1 @@
+"""A DICOMweb front for archives that speak DIMSE only, or lack CORS."""
