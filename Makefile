@@ -15,6 +15,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 dcmtk := /usr/bin/storescu
 postgres := /usr/share/postgresql-common/pg_wrapper
 chromium := /usr/bin/chromium
+nginx := /usr/sbin/nginx
 orthanc := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -68,7 +69,7 @@ lint: .venv/.installed
 	$(bin)/mypy
 	$(bin)/ansible-lint
 
-# The services are tested over the real PostgreSQL and the real Orthanc.
+# The services are tested over the real PostgreSQL, the real Orthanc and the real nginx.
 $(postgres):
 	$(sudo) apt-get update -q
 	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql
@@ -77,7 +78,11 @@ $(orthanc):
 	$(sudo) apt-get update -q
 	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb
 
-unit: .venv/.installed $(postgres) $(orthanc)
+$(nginx):
+	$(sudo) apt-get update -q
+	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nginx-light
+
+unit: .venv/.installed $(postgres) $(orthanc) $(dcmtk) $(nginx)
 	$(bin)/pytest roles files
 
 # The pipeline's page is looked at in a browser.
@@ -91,6 +96,7 @@ molecule: .venv/.installed $(dcmtk) $(chromium)
 	$(bin)/molecule test --scenario-name upstream
 	$(bin)/molecule test --scenario-name worklist
 	$(bin)/molecule test --scenario-name pipeline
+	$(bin)/molecule test --scenario-name proxy
 
 bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py

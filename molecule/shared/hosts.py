@@ -16,6 +16,7 @@ from dimse_client import Archive
 from web import Web
 
 LAB = Path("/var/lib/dicomweb-lab")
+SSH = ["-i", str(LAB / "id_ed25519"), "-o", f"UserKnownHostsFile={LAB}/known_hosts", "-o", "BatchMode=yes"]
 PROJECT = Path(__file__).parents[2]
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,13 @@ def test_readme_is_a_page_and_names_the_role(role: Path) -> None:
 def test_unit_tests_see_the_playbooks_settings() -> None:
     project = ROLES[0].parent.parent
     assert (project / "playbooks/group_vars").resolve() == project / "group_vars"
+
+
+def test_no_list_has_the_order_of_a_set() -> None:
+    """Ansible's filters for sets forget the order: what they make would be another at each run, and change what is written."""
+    project = Path(__file__).parents[2]
+    filters = re.compile(r"\|\s*(difference|intersect|symmetric_difference|union)\b")
+    places = [project / name for name in ("group_vars", "inventories", "molecule", "playbooks", "roles")]
+    files = [project / "site.yml"] + [path for place in places for path in place.rglob("*") if path.suffix in (".yml", ".j2")]
+    assert len(files) > 50
+    assert not [path for path in files if filters.search(path.read_text())]

@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from datasets import ct_study, same
 from dimse_client import Modality
-from hosts import LAB, Host, play
+from hosts import SSH, Host, play
 from pipeline_services import wait_for
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
@@ -30,19 +30,8 @@ def in_tree(host: Host) -> int:
 
 def received(host: Host, directory: Path) -> dict[str, Dataset]:
     """Fetch the tree and read it; no instance may be there twice."""
-    archive = subprocess.run(
-        [
-            "ssh",
-            "-i",
-            str(LAB / "id_ed25519"),
-            "-o",
-            f"UserKnownHostsFile={LAB}/known_hosts",
-            f"root@{host.address}",
-            f"tar -C {TREE} --exclude='./.*' -cf - .",
-        ],
-        capture_output=True,
-        check=True,
-    ).stdout
+    command = ["ssh", *SSH, f"root@{host.address}", f"tar -C {TREE} --exclude='./.*' -cf - ."]
+    archive = subprocess.run(command, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
         tree.extractall(directory, filter="data")
     files = list(directory.rglob("*.dcm"))
@@ -168,7 +157,7 @@ def test_nothing_is_lost(host: Host, sent: list[list[Dataset]], tmp_path: Path) 
     wait_for(lambda: in_tree(host) >= len(every), 240)
 
     def is_settled() -> bool:
-        answer = host.web.session.get(f"https://{host.address}:9443/pipeline/pipeline", verify=False, timeout=30).json()
+        answer = host.web.get("~/pipeline/pipeline").json()
         counts = answer["counts"]
         return answer["arriving_instances"] == 0 and counts["waiting"]["studies"] == 0 and counts["extracted"]["studies"] == STUDIES
 
@@ -179,7 +168,7 @@ def test_nothing_is_lost(host: Host, sent: list[list[Dataset]], tmp_path: Path) 
     assert found.keys() == every.keys()
     different = [uid for uid, dataset in every.items() if not same(found[uid], dataset)]
     assert not different
-    counts = host.web.session.get(f"https://{host.address}:9443/pipeline/pipeline", verify=False, timeout=30).json()["counts"]
+    counts = host.web.get("~/pipeline/pipeline").json()["counts"]
     whole = {"studies": STUDIES, "instances": STUDIES * INSTANCES}
     assert counts == {
         "received": whole,

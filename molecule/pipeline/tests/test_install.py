@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import ct_study
@@ -56,7 +57,14 @@ def test_a_reset_is_named_and_leaves_nothing_but_a_pipeline(host: Host, tmp_path
     assert host.orthanc(8042, "/studies") == host.orthanc(8043, "/studies") == []
     study = sent(host, tmp_path)
     wait_for(lambda: host.run(FILES).count(study) == 2)
-    counts = json.loads(host.run("pipeline-monitor status --json"))["counts"]
+
+    def extracted() -> dict[str, Any]:
+        shown = json.loads(host.run("pipeline-monitor status --json"))["counts"]
+        return dict(shown) if shown["extracted"]["studies"] else {}
+
+    # The last file is in the tree a moment before its study is written down as done.
+    wait_for(extracted)
+    counts = extracted()
     assert counts["received"] == counts["forwarded"] == counts["extracted"] == {"studies": 1, "instances": 2}
 
 

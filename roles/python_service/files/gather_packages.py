@@ -103,7 +103,9 @@ def archive(directory: Path, target: Path, options: list[str]) -> None:
     """Install a directory's wheels into one archive, whole or not at all: `site-packages`, and `bin` for its scripts."""
     tree = directory / "site-packages"
     wheels = map(str, sorted(directory.glob("*.whl")))
-    run_pip("install", "--no-index", "--no-deps", "--no-compile", f"--target={tree}", *options, *wheels)
+    # The wheels were chosen for the host's Python; pip would ask this machine's.
+    chosen = ["--no-index", "--no-deps", "--no-compile", "--ignore-requires-python"]
+    run_pip("install", *chosen, f"--target={tree}", *options, *wheels)
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as handle, _compressed(handle) as tar:
         if (tree / "bin").exists():
             tar.add((tree / "bin").rename(directory / "bin"), "bin", filter=_as_root)
