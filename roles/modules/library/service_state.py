@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import time
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -126,6 +128,21 @@ class Systemd:
         if result.returncode:
             self.fail(f"systemctl {verb} {unit or ''} failed: {result.stderr.strip()}", unit or "init.scope")
 
+    def reload(self, unit: str, files: list[str]) -> None:
+        """Have the unit read its files; fail the task where it doesn't, so that the next run finds them changed once more."""
+        self.actions.append(f"reload {unit}")
+        if self.module.check_mode:
+            return
+        # Twice: systemd may just be removing the control group of a unit that has no processes (219/CGROUP).
+        for _ in range(2):
+            result = subprocess.run(["systemctl", "reload", unit], capture_output=True, text=True, check=False)
+            if not result.returncode:
+                return
+        # The attempt itself counts as a change of the unit's state.
+        for path in filter(Path.exists, map(Path, files)):
+            path.chmod(stat.S_IMODE(path.stat().st_mode))
+        self.fail(f"systemctl reload {unit} failed: {result.stderr.strip()}", unit)
+
     def fail(self, message: str, unit: str) -> None:
         """Fail the task with the unit's last log lines."""
         log = subprocess.run(
@@ -179,7 +196,7 @@ class Systemd:
         if changed_at(files) > in_state_since:
             self.order("restart", name)
         elif changed_at(reload_files) > in_state_since:
-            self.order("reload", name)
+            self.reload(name, reload_files)
 
 
 def main() -> None:

@@ -4,8 +4,11 @@ import os
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from service_state import answers, changed_at, unread_drop_ins
+import pytest
+from service_state import Systemd, answers, changed_at, unread_drop_ins
 
 
 def test_latest_change_is_found_below_a_directory(tmp_path: Path) -> None:
@@ -44,3 +47,38 @@ def test_port_that_answers() -> None:
         port = server.getsockname()[1]
         assert answers(port)
     assert not answers(port)
+
+
+class FailedError(Exception):
+    """What the stand-in for Ansible's module raises where a task fails."""
+
+
+def with_systemctl_that_fails(times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    """Return the module's part over a systemctl that fails so often; there is no systemd where these tests run."""
+    for program in ("systemctl", "journalctl"):
+        path = tmp_path / "bin" / program
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\necho "$0 $*" >>{tmp_path}/asked\n[ $(grep -c reload {tmp_path}/asked) -gt {times} ]\n')
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+    def fail_json(**_: Any) -> None:
+        raise FailedError
+
+    return Systemd(SimpleNamespace(check_mode=False, fail_json=fail_json))
+
+
+def test_reload_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    systemd = with_systemctl_that_fails(1, tmp_path, monkeypatch)
+    systemd.reload("x.service", [])
+    assert systemd.actions == ["reload x.service"]
+
+
+def test_reload_that_fails_is_found_wanting_by_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    systemd = with_systemctl_that_fails(9, tmp_path, monkeypatch)
+    (tmp_path / "x.conf").write_text("")
+    written = changed_at([str(tmp_path / "x.conf")])
+    time.sleep(0.02)
+    with pytest.raises(FailedError):
+        systemd.reload("x.service", [str(tmp_path / "x.conf"), str(tmp_path / "absent")])
+    assert changed_at([str(tmp_path / "x.conf")]) > written
