@@ -20,7 +20,8 @@ os.environ["MOLECULE_SCENARIO_DIRECTORY"] = str(BENCH)
 sys.path[:0] = [str(PROJECT / "molecule/shared"), str(PROJECT / "files/tests")]
 
 from datasets import ct_study  # noqa: E402 - the path is set above
-from hosts import LAB, play  # noqa: E402
+from hosts import SSH  # noqa: E402
+from lab import line, on_bare_hosts, played  # noqa: E402
 from worklist import measure  # noqa: E402
 
 BUILT, PLAIN = "10.77.0.41", "10.77.0.42"
@@ -28,7 +29,6 @@ PACKAGES = (
     "postgresql orthanc orthanc-dicomweb orthanc-postgresql nginx-light libnginx-mod-http-perl openssl nftables "
     "systemd-timesyncd python3-psycopg2"
 )
-SSH = ["-i", str(LAB / "id_ed25519"), "-o", f"UserKnownHostsFile={LAB}/known_hosts", "-o", "BatchMode=yes"]
 INSTANCES, REPEATS = 100, 5
 
 
@@ -38,14 +38,6 @@ def timed(command: list[str]) -> float:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(f"{command[0]} failed:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
-    return time.monotonic() - begun
-
-
-def played(playbook: str) -> float:
-    begun = time.monotonic()
-    ended = play(playbook, timeout=900)
-    if ended.returncode:
-        raise SystemExit(f"{playbook} failed:\n{ended.stdout[-3000:]}{ended.stderr[-2000:]}")
     return time.monotonic() - begun
 
 
@@ -79,41 +71,32 @@ def transfers(directory: Path) -> dict[str, float]:
     return {name: statistics.median(seconds[1:]) for name, seconds in json.loads(ended.stdout).items()}
 
 
-def line(what: str, figure: float, aim: str, measured: str) -> None:
-    print(f"| {what} | {figure:.2f} | {aim} | {measured} |", flush=True)
+def measure_site() -> None:
+    apt = "export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install -q -y --no-install-recommends"
+    plain = on(PLAIN, f"{apt} {PACKAGES}")
+    first, second = played("site.yml"), played("site.yml")
+    print("| what | figure | aim | measured |\n| --- | --- | --- | --- |")
+    what = "`site.yml` on a bare host, of `apt-get install` of its packages"
+    line(what, first / plain, "at most 2.0", f"{first:.1f} of {plain:.1f} s")
+    line("`site.yml` again, of the same `apt-get install`", second / plain, "at most 0.5", f"{second:.1f} of {plain:.1f} s")
+    before, after = stored()
+    what = f"`storescu` of {INSTANCES} CT instances, times faster than to Debian's Orthanc as installed"
+    line(what, before / after, "at least 8", f"{after:.2f} of {before:.2f} s")
+    with tempfile.TemporaryDirectory() as name:
+        seconds = transfers(Path(name))
+    for kind in ("stow", "wado"):
+        direct, through = seconds[f"{kind} direct"], seconds[f"{kind} nginx"]
+        what = f"{kind.upper()}-RS of the study through nginx with TLS, speed of the same to Orthanc directly"
+        line(what, direct / through, "at least 0.9", f"{through:.2f} of {direct:.2f} s")
+    measure(BUILT, SSH, line)
 
 
 def main() -> None:
-    # The hosts' own time counts, not that of an archive of packages that is asked for the first time.
-    played("molecule/shared/destroy.yml")
-    played("molecule/shared/create.yml")
-    try:
-        apt = "export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install -q -y --no-install-recommends"
-        plain = on(PLAIN, f"{apt} {PACKAGES}")
-        first, second = played("site.yml"), played("site.yml")
-        print("| what | figure | aim | measured |\n| --- | --- | --- | --- |")
-        line(
-            "`site.yml` on a bare host, of `apt-get install` of its packages",
-            first / plain,
-            "at most 2.0",
-            f"{first:.1f} of {plain:.1f} s",
-        )
-        line("`site.yml` again, of the same `apt-get install`", second / plain, "at most 0.5", f"{second:.1f} of {plain:.1f} s")
-        before, after = stored()
-        what = f"`storescu` of {INSTANCES} CT instances, times faster than to Debian's Orthanc as installed"
-        line(what, before / after, "at least 8", f"{after:.2f} of {before:.2f} s")
-        with tempfile.TemporaryDirectory() as name:
-            seconds = transfers(Path(name))
-        for kind in ("stow", "wado"):
-            direct, through = seconds[f"{kind} direct"], seconds[f"{kind} nginx"]
-            what = f"{kind.upper()}-RS of the study through nginx with TLS, speed of the same to Orthanc directly"
-            line(what, direct / through, "at least 0.9", f"{through:.2f} of {direct:.2f} s")
-        measure(BUILT, SSH, line)
-    finally:
-        if not os.environ.get("BENCH_KEEP"):
-            played("molecule/shared/destroy.yml")
-    # Its hosts are another scenario's.
-    subprocess.run([sys.executable, str(BENCH / "through_pipeline.py")], check=True)
+    # The hosts are made before anything is timed: an archive of packages that is asked for the first time is not theirs.
+    on_bare_hosts(measure_site)
+    # The hosts of these are other scenarios'.
+    for part in ("through_pipeline.py", "through_proxy.py"):
+        subprocess.run([sys.executable, str(BENCH / part)], check=True)
 
 
 if __name__ == "__main__":

@@ -4,51 +4,37 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
-BENCH = Path(__file__).parent
-os.environ["MOLECULE_SCENARIO_DIRECTORY"] = str(PROJECT / "molecule/pipeline")
-sys.path[:0] = [str(PROJECT / "molecule/shared"), str(PROJECT / "files/src")]
+os.environ["MOLECULE_SCENARIO_DIRECTORY"] = str(Path(__file__).parents[1] / "pipeline")
 
-from datasets import ct_study  # noqa: E402 - the path is set above
-from hosts import HOSTS, LAB, play  # noqa: E402
+import lab
+from datasets import ct_study
+from hosts import HOSTS, SSH
+from lab import brought, line, on_bare_hosts, peak_kb, played
 
 ADDRESS = HOSTS[0].address
-SSH = ["-i", str(LAB / "id_ed25519"), "-o", f"UserKnownHostsFile={LAB}/known_hosts", "-o", "BatchMode=yes"]
 PYTHON = "/opt/dicomweb-site/pipeline-monitor/current/venv/bin/python"
 INSTANCES, REPEATS = 100, 5
+POLLS = 20
+POLL_SECONDS = 5
 TREE, POLLED = "/var/lib/received_dicom", "/srv/polled"
 
 
-def played(playbook: str) -> None:
-    ended = play(playbook, timeout=900)
-    if ended.returncode:
-        raise SystemExit(f"{playbook} failed:\n{ended.stdout[-3000:]}{ended.stderr[-2000:]}")
-
-
 def on(command: str) -> str:
-    return subprocess.run(["ssh", *SSH, f"root@{ADDRESS}", command], capture_output=True, text=True, check=True).stdout
+    return lab.on(ADDRESS, command)
 
 
 def sent(count: int) -> str:
     """Send a new study to the gateway and return its UID."""
-    with tempfile.TemporaryDirectory() as name:
-        instances = ct_study(count, Path(name))
-        store(instances[0].path.parent)
-        return str(instances[0].dataset.StudyInstanceUID)
-
-
-def store(directory: Path) -> None:
-    command = [sys.executable, "-m", "dimse.send", ADDRESS, "4242", str(directory)]
-    subprocess.run(command, env={"PYTHONPATH": str(PROJECT / "files/src")}, capture_output=True, check=True)
+    return lab.sent(ADDRESS, "ORTHANC1", count)
 
 
 def watched(tree: str) -> dict[str, float]:
@@ -59,8 +45,14 @@ def watched(tree: str) -> dict[str, float]:
         command = ["ssh", *SSH, f"root@{ADDRESS}", f"python3 /root/watch.py {uid} {INSTANCES} {tree}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
             assert watcher.stdout and watcher.stdout.readline() == "ready\n"
-            store(Path(name))
+            lab.store(ADDRESS, "ORTHANC1", Path(name))
             return dict(json.loads(watcher.stdout.readline()))
+
+
+def watched_at_random() -> dict[str, float]:
+    """Send a new study at any moment between two polls: one after the other, all would meet much the same one."""
+    time.sleep(random.uniform(0, POLL_SECONDS))
+    return watched(POLLED)
 
 
 def extraction(times: dict[str, float]) -> float:
@@ -87,10 +79,6 @@ def came(tree: str, count: int) -> float:
     return time.monotonic() - begun
 
 
-def line(what: str, figure: float, aim: str, measured: str) -> None:
-    print(f"| {what} | {figure:.2f} | {aim} | {measured} |", flush=True)
-
-
 @contextmanager
 def polling(seconds: int, which: str) -> Iterator[None]:
     """Have the plain design work in the monitor's place."""
@@ -105,8 +93,7 @@ def polling(seconds: int, which: str) -> Iterator[None]:
 
 
 def peak() -> int:
-    """Return the most memory that the monitor had since its start, in kB."""
-    return int(on("grep VmHWM /proc/$(systemctl show --property=MainPID --value pipeline-monitor)/status").split()[1])
+    return peak_kb(ADDRESS, "pipeline-monitor")
 
 
 def stored_instances() -> int:
@@ -115,10 +102,9 @@ def stored_instances() -> int:
 
 
 def measure() -> None:
-    on("DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends dcmtk")
-    programs = [str(BENCH / "watch.py"), str(BENCH / "polling.py")]
-    subprocess.run(["scp", *SSH, *programs, f"root@{ADDRESS}:/root/"], check=True, capture_output=True)
-    ours = [watched(TREE) for _ in range(REPEATS)]
+    played("site.yml")
+    brought(ADDRESS, "watch.py", "polling.py")
+    ours = [watched(TREE) for _ in range(2 * REPEATS)]
     uid = sent(INSTANCES)
     came(f"{TREE}/*/{uid}", INSTANCES)
     small = peak()
@@ -133,9 +119,9 @@ def measure() -> None:
     line(f"{what} without Nagle's algorithm", own / tuned, "at most 2", f"{own:.2f} of {tuned:.2f} s")
 
     with polling(600, "new"):
-        theirs = [watched(POLLED) for _ in range(REPEATS)]
+        theirs = [watched_at_random() for _ in range(POLLS)]
     mine, other = (statistics.mean(map(extraction, each)) for each in (ours, theirs))
-    what = "from stable at the storage to the last file, times sooner than polling every 5 s (means)"
+    what = f"from stable at the storage to the last file, times sooner than polling every {POLL_SECONDS} s (means)"
     line(what, other / mine, "at least 5", f"{mine:.2f} of {other:.2f} s")
 
     count = stored_instances()
@@ -154,16 +140,5 @@ def measure() -> None:
     line(what, peak() / small, "flat", f"{peak() // 1024} of {small // 1024} MB; {together // 1024} MB for all studies at once")
 
 
-def main() -> None:
-    played("molecule/shared/destroy.yml")
-    played("molecule/shared/create.yml")
-    try:
-        played("site.yml")
-        measure()
-    finally:
-        if not os.environ.get("BENCH_KEEP"):
-            played("molecule/shared/destroy.yml")
-
-
 if __name__ == "__main__":
-    main()
+    on_bare_hosts(measure)
