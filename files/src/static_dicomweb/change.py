@@ -1,0 +1,57 @@
+"""STOW-RS into the tree, and DELETE of a study."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from functools import partial
+
+from dicomweb.errors import RequestError
+from dicomweb.stow import CANNOT_UNDERSTAND, DUPLICATE, Given, answered, identify, receive
+from dicomweb.wado import checked_uid
+from starlette.requests import Request
+from starlette.responses import Response
+
+from static_dicomweb.layout import Layout
+from static_dicomweb.make import SAME_UIDS, publish, remove, render_files
+
+_LOG = logging.getLogger("static_dicomweb")
+
+
+async def store(layout: Layout, base: str, most: int, request: Request) -> Response:
+    """Render the instances of a request, of `most` bytes at most, and publish their studies; answer with what became of them."""
+    study = checked_uid(request.path_params["study"]) if "study" in request.path_params else ""
+    directory = layout.new()
+    directory.mkdir()
+    try:
+        given = await receive(request, directory, most)
+        await asyncio.to_thread(identify, given, study, _LOG)
+        await asyncio.to_thread(_render, layout, base, [each for each in given if each.status is None])
+    except OSError as error:
+        _LOG.error("%s: %s", layout.root, error.strerror)
+        raise RequestError(503, "The tree's disk takes nothing more: nothing of this is published.") from None
+    finally:
+        await asyncio.to_thread(partial(shutil.rmtree, directory, ignore_errors=True))
+    return answered(request, given, study, f"{base}/")
+
+
+def _render(layout: Layout, base: str, given: list[Given]) -> None:
+    outcome = render_files(layout.root, base, [each.path for each in given])
+    publish(layout, base, sorted(outcome.studies))
+    problems = dict(outcome.problems)
+    for each in given:
+        why = problems.get(each.path)
+        if why:
+            each.refuse(DUPLICATE if why == SAME_UIDS else CANNOT_UNDERSTAND, why, _LOG)
+        else:
+            each.status = 0
+
+
+async def delete(layout: Layout, request: Request) -> Response:
+    """Remove a study; raise RequestError (404) where there is none."""
+    study = checked_uid(request.path_params["study"])
+    if not (layout.instances / study).is_dir():
+        raise RequestError(404, f"There is no study {study}.")
+    await asyncio.to_thread(remove, layout, [study])
+    return Response(status_code=204)
