@@ -29,6 +29,7 @@ def retrievals(wado: Wado, transaction: Callable[[str, Handler], ASGIApp]) -> It
     for path in (STUDY, SERIES, INSTANCE):
         yield Route(path, transaction("retrieve", wado.retrieve), methods=["GET"])
         yield Route(f"{path}/metadata", transaction("metadata", wado.metadata), methods=["GET"])
+        yield Route(f"{path}/bulkdata", transaction("bulk data", wado.all_bulk_data), methods=["GET"])
     for path in (STUDY, SERIES, INSTANCE, frame):
         yield Route(f"{path}/rendered", transaction("rendered", wado.rendered), methods=["GET"])
         yield Route(f"{path}/thumbnail", transaction("thumbnail", wado.thumbnail), methods=["GET"])

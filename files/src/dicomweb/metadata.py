@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,16 @@ def _attribute(element: DataElement, url: str, characters: Any) -> dict[str, Any
         text = str(element.value)
         return {"vr": "UN", "InlineBinary": base64.b64encode(text.encode()).decode()} if text else None
     return made
+
+
+def bulk_paths(attributes: dict[str, Any], before: str = "") -> Iterator[str]:
+    """Yield the paths of a model's values that have an address, as `bulk` takes them."""
+    for tag, attribute in attributes.items():
+        if "BulkDataURI" in attribute:
+            yield f"{before}{tag}"
+        elif attribute["vr"] == "SQ":
+            for number, item in enumerate(attribute.get("Value", []), 1):
+                yield from bulk_paths(item, f"{before}{tag}.{number}.")
 
 
 def bulk(dataset: Dataset, path: str) -> bytes:

@@ -22,15 +22,16 @@ from dicomweb.dataset import write_json
 from dicomweb.errors import RequestError
 from dicomweb.http import accept_of, pairs, public_url
 from dicomweb.instances import Instance, Scope, Source
-from dicomweb.metadata import bulk, model, opened
+from dicomweb.metadata import bulk, bulk_paths, model, opened
 from dicomweb.multipart import Parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type, media_ranges
-from dicomweb.pixels import MADE_HERE, RENDERED, Rendering, frames, pixels_of, rendered, transcoded
+from dicomweb.pixels import MADE_HERE, RENDERED, Rendering, frame_count, frames, pixels_of, rendered, transcoded
 from dicomweb.syntaxes import NATIVE, media_type
 
 OCTETS, MULTIPART = "application/octet-stream", "multipart/related"
 ANY_SYNTAX = "*"
+PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 _Result = TypeVar("_Result")
 
 
@@ -134,6 +135,24 @@ class Wado:
         content = await self._of_one(scope, lambda instance: bulk(opened(instance.path), request.path_params["path"]))
         return _answered([content], OCTETS, is_single=is_single)
 
+    async def all_bulk_data(self, request: Request) -> Response:
+        """Answer with all bulk data of instances, a part each with its address (PS3.18 10.4.1.1.5)."""
+        scope = scope_of(request)
+        if _wants_single(accept_of(request), OCTETS):
+            raise RequestError(406, f"Bulk data are several parts: accept {MULTIPART}.")
+        async with contextlib.AsyncExitStack() as holds:
+            source = await holds.enter_async_context(self._archive.open(scope))
+            parts = Parts(OCTETS)
+            return Stream(self._values(source, scope, parts, public_url(request)), parts.media_type, holds.pop_all())
+        raise AssertionError
+
+    async def _values(self, source: Source, scope: Scope, parts: Parts, base: str) -> AsyncGenerator[bytes]:
+        async for instance in source.each(scope):
+            await source.whole(instance)
+            for kind, path, content in await self._decode(partial(_bulk_values, instance)):
+                yield parts.head(kind, f"{_url(base, instance)}/bulkdata/{path}") + content + b"\r\n"
+        yield parts.end
+
     async def frames(self, request: Request) -> Response:
         """Answer with frames of an instance, in the order in which they are asked for."""
         scope, numbers = scope_of(request), frame_numbers(request)
@@ -210,6 +229,20 @@ def _url(base: str, instance: Instance) -> str:
 
 def _model(path: Path, url: str) -> dict[str, object]:
     return model(opened(path), url)
+
+
+def _bulk_values(instance: Instance) -> list[tuple[str, str, bytes]]:
+    """Return media type, path and content of an instance's bulk data; of encapsulated pixels, of each frame."""
+    dataset = opened(instance.path)
+    found: list[tuple[str, str, bytes]] = []
+    for path in bulk_paths(model(dataset, "")):
+        if path in PIXELS and instance.syntax not in NATIVE:
+            kind = f"{media_type(instance.syntax)}; transfer-syntax={instance.syntax}"
+            numbers = range(1, frame_count(dataset) + 1)
+            found += [(kind, path, content) for content in frames(pixels_of(instance.path), numbers, is_native=False)]
+        else:
+            found.append((OCTETS, path, bulk(dataset, path)))
+    return found
 
 
 def checked_uid(text: str) -> str:

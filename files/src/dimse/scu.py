@@ -6,11 +6,10 @@ What comes by C-GET is handed on as it comes, a part at a time, none of it decod
 from __future__ import annotations
 
 import contextlib
-import itertools
 import socket
 import struct
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from dimse.part10 import even
@@ -24,36 +23,28 @@ from dimse.upper_layer import (
     C_FIND,
     C_GET,
     C_MOVE,
-    C_STORE,
     COMMAND,
     DATA_SET,
     DESTINATION,
-    HAS_DATA_SET,
     ITEM_ABSTRACT,
     ITEM_AGREED,
     ITEM_APPLICATION,
     ITEM_EXTENDED,
-    ITEM_MAXIMUM,
     ITEM_PROPOSED,
     ITEM_ROLE,
     ITEM_SYNTAX,
     ITEM_USER,
-    MAXIMUM_PDU,
-    MESSAGE,
     NO_DATA_SET,
-    PRIORITY,
     RELEASE_RQ,
     RESPONDED,
-    SOP_CLASS,
-    SOP_INSTANCE,
     Begin,
     BrokenError,
     Conversation,
     Fields,
+    NotAgreedError,
     Response,
     item,
     items,
-    number,
     text,
     user_information,
 )
@@ -90,10 +81,6 @@ class UnreachableError(BrokenError):
     """Nothing listens at the peer's address."""
 
 
-class NotAgreedError(BrokenError):
-    """The peer took the association, but not the presentation context that is needed."""
-
-
 @dataclass(frozen=True)
 class Proposal:
     """A presentation context to propose: a SOP class with transfer syntaxes, the one wanted most first.
@@ -113,15 +100,7 @@ class Requester(Conversation):
 
     def __init__(self, connection: socket.socket, seconds: float, begin: Begin | None) -> None:
         super().__init__(connection, seconds, begin)
-        self._takes_responses = True
-        self._agreed: dict[str, list[int]] = {}
-        """Presentation contexts by SOP class."""
-        self._most = MAXIMUM_PDU
-        self._messages = itertools.count(1)
-        self._pending: tuple[int, int] | None = None
         self._closed = threading.Event()
-        self.was_answered = False
-        """Whether the peer has said anything to the last request."""
         self.is_fuzzy = False
         """Whether the peer agreed on fuzzy matching of names (PS3.4 C.5.1.1)."""
 
@@ -159,11 +138,8 @@ class Requester(Conversation):
                 self._syntaxes[context] = syntax
                 self._agreed.setdefault(proposed[context], []).append(context)
             elif kind == ITEM_USER:
-                for what, detail in items(value):
-                    if what == ITEM_MAXIMUM and len(detail) == 4:
-                        # 0: as large as one likes.
-                        self._most = min(struct.unpack(">I", detail)[0] or MAXIMUM_PDU, MAXIMUM_PDU)
-                    elif what == ITEM_EXTENDED:
+                for what, detail in self._read_user_information(value):
+                    if what == ITEM_EXTENDED:
                         length = struct.unpack_from(">H", detail)[0]
                         self.is_fuzzy = bytes(detail[2 + length :])[2:3] == b"\1"
 
@@ -190,15 +166,6 @@ class Requester(Conversation):
         self._request(STUDY_ROOT_MOVE, C_MOVE, identifier, {DESTINATION: even(destination, b" ")}, message)
         yield from self._responses_with_cancellation()
 
-    def store(self, sop_class: str, uid: str, syntax: str, parts: Iterable[bytes]) -> Response:
-        """Send an instance as it is, and return the answer (PS3.4 B.2.3). Raises NotAgreedError where its syntax isn't taken."""
-        context = next((each for each in self._agreed.get(sop_class, []) if self._syntaxes[each] == syntax), None)
-        if context is None:
-            raise NotAgreedError(f"SOP class {sop_class} in transfer syntax {syntax} isn't taken")
-        self._send_request(sop_class, context, C_STORE, {SOP_INSTANCE: even(uid, b"\0")}, None)
-        self._send_dataset(context, parts, self._most)
-        return self._final()
-
     def _request(
         self,
         sop_class: str,
@@ -214,36 +181,6 @@ class Requester(Conversation):
         self._send_request(sop_class, context, command, further or {}, message, is_bare=content is None)
         if content is not None:
             self._send_dataset(context, [content], self._most)
-
-    def _send_request(
-        self, sop_class: str, context: int, command: int, further: Fields, message: int | None, is_bare: bool = False
-    ) -> None:
-        chosen = message or next(self._messages) % 0xFFFF + 1
-        self._pending = (context, chosen)
-        self.was_answered = False
-        fields = {
-            SOP_CLASS: even(sop_class, b"\0"),
-            COMMAND: struct.pack("<H", command),
-            MESSAGE: struct.pack("<H", chosen),
-            PRIORITY: b"" if is_bare else b"\0\0",
-            DATA_SET: struct.pack("<H", NO_DATA_SET if is_bare else HAS_DATA_SET),
-        }
-        self._send_command(context, fields | further)
-
-    def _next(self) -> Response:
-        while not self._responses:
-            if not self._take():
-                raise BrokenError("the peer ended the association")
-        self.was_answered = True
-        response = self._responses.popleft()
-        if self._pending and number(response.fields.get(RESPONDED)) != self._pending[1]:
-            raise BrokenError("an answer to something that wasn't asked")
-        return response
-
-    def _final(self) -> Response:
-        response = self._next()
-        self._pending = None
-        return response
 
     def _responses_with_cancellation(self) -> Generator[Response]:
         while True:
@@ -299,13 +236,7 @@ class Requester(Conversation):
 
     def is_quiet(self) -> bool:
         """Return whether the peer neither ended the association nor said anything since the last answer."""
-        try:
-            self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        return not self._is_readable()
 
 
 def associate(

@@ -1,6 +1,7 @@
 """A Storage SCP (PS3.4 annex B) that hands datasets on as they come: a part at a time, none of them decoded or held in memory.
 
 It speaks as much of PS3.7 and PS3.8 as a move destination needs: C-STORE and C-ECHO, over every presentation context proposed.
+Over a holding it is a Query/Retrieve SCP, too (PS3.4 annex C).
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ import socket
 import struct
 import threading
 
+from dimse.holding import QUERY_RETRIEVE, Holding
+from dimse.part10 import EXPLICIT, IMPLICIT
+from dimse.query_retrieve import QueryRetrieve
 from dimse.upper_layer import (
     APPLICATION_CONTEXT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
     ASSOCIATE_RQ,
+    ITEM_ABSTRACT,
     ITEM_AGREED,
     ITEM_APPLICATION,
     ITEM_PROPOSED,
+    ITEM_ROLE,
     ITEM_SYNTAX,
+    ITEM_USER,
     Begin,
     BrokenError,
-    Conversation,
     item,
     items,
     text,
@@ -34,12 +40,21 @@ _LOG = logging.getLogger("dimse.receive")
 class StorageSCP:
     """Listens, and gives each association a thread of its own."""
 
-    def __init__(self, title: str, callers: tuple[str, ...], begin: Begin, seconds: float, most_associations: int = 64) -> None:
+    def __init__(
+        self,
+        title: str,
+        callers: tuple[str, ...],
+        begin: Begin,
+        seconds: float,
+        most_associations: int = 64,
+        holding: Holding | None = None,
+    ) -> None:
         """`begin` is called for each instance that comes; no `callers` are all; `seconds` of silence end an association."""
         self._title = title
         self._callers = callers
         self._begin = begin
         self._seconds = seconds
+        self._holding = holding
         self._places = threading.BoundedSemaphore(most_associations)
 
     def listen(self, host: str, port: int) -> None:
@@ -61,7 +76,7 @@ class StorageSCP:
         has_place = self._places.acquire(blocking=False)
         try:
             with connection:
-                _Acceptor(connection, self._seconds, self._begin, self._title, self._callers, has_place).run()
+                _Acceptor(connection, self._seconds, self._begin, self._title, self._callers, has_place, self._holding).run()
         except OSError as error:
             _LOG.warning("an association broke: %s", error)
         finally:
@@ -69,23 +84,29 @@ class StorageSCP:
                 self._places.release()
 
 
-class _Acceptor(Conversation):
+class _Acceptor(QueryRetrieve):
     """One association, from its request to its release."""
 
     def __init__(
-        self, connection: socket.socket, seconds: float, begin: Begin, title: str, callers: tuple[str, ...], has_place: bool
+        self,
+        connection: socket.socket,
+        seconds: float,
+        begin: Begin,
+        title: str,
+        callers: tuple[str, ...],
+        has_place: bool,
+        holding: Holding | None,
     ) -> None:
-        super().__init__(connection, seconds, begin)
-        self._title = title
+        super().__init__(connection, seconds, begin, title, holding)
         self._callers = callers
         self._has_place = has_place
-        self._calling = self._called = ""
+        self._called = ""
 
     def run(self) -> None:
         try:
             if self._associate():
                 while self._take():
-                    pass
+                    self.serve_requests()
             self._forget()
         except (BrokenError, struct.error, ValueError, IndexError) as error:
             _LOG.warning("association of %s aborted: %s", self._calling, error or type(error).__name__)
@@ -103,12 +124,19 @@ class _Acceptor(Conversation):
         if rejection:
             self._send(ASSOCIATE_RJ, bytes((0, *rejection)))
             return False
-        contexts = b""
+        contexts = further = b""
+        received: set[str] = set()
+        for kind, content in items(memoryview(request)[68:]):
+            if kind == ITEM_USER:
+                for what, detail in self._read_user_information(content):
+                    if what == ITEM_ROLE and self._holding:
+                        further += item(ITEM_ROLE, bytes(detail))
+                        received |= {text(detail[2:-2])} if detail[-1] else set()
         for kind, content in items(memoryview(request)[68:]):
             if kind == ITEM_PROPOSED:
-                contexts += self._agree(content)
+                contexts += self._agree(content, received)
         application = item(ITEM_APPLICATION, APPLICATION_CONTEXT.encode())
-        self._send(ASSOCIATE_AC, bytes(request[:68]) + application + contexts + user_information())
+        self._send(ASSOCIATE_AC, bytes(request[:68]) + application + contexts + user_information(further))
         return True
 
     def _rejection(self) -> tuple[int, int, int] | None:
@@ -121,10 +149,17 @@ class _Acceptor(Conversation):
             return 1, 1, 3
         return None
 
-    def _agree(self, content: memoryview) -> bytes:
-        """Accept a presentation context in the first transfer syntax that it proposes: the sender's own."""
+    def _agree(self, content: memoryview, received: set[str]) -> bytes:
+        """Accept a presentation context in the first transfer syntax that it proposes: the sender's own.
+
+        Where what is here goes to the requester, one that anything can be brought into is preferred.
+        """
         context = content[0]
         names = [(kind, text(value)) for kind, value in items(content[4:])]
-        syntax = next((name for kind, name in names if kind == ITEM_SYNTAX), "")
+        sop_class = next((name for kind, name in names if kind == ITEM_ABSTRACT), "")
+        syntaxes = [name for kind, name in names if kind == ITEM_SYNTAX]
+        preferred = (EXPLICIT, IMPLICIT) if sop_class in received or sop_class in QUERY_RETRIEVE else ()
+        syntax = next((each for each in preferred if each in syntaxes), next(iter(syntaxes), ""))
         self._syntaxes[context] = syntax
+        self._agreed.setdefault(sop_class, []).append(context)
         return item(ITEM_AGREED, bytes((context, 0, 0, 0)) + item(ITEM_SYNTAX, syntax.encode()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from dimse.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
+from dimse.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID, even
 
 # The largest PDU that DCMTK, and so Orthanc, takes.
 MAXIMUM_PDU = 131072
@@ -38,13 +39,14 @@ SOP_CLASS, COMMAND, MESSAGE, RESPONDED, DESTINATION, PRIORITY, DATA_SET, STATUS 
     0x0800,
     0x0900,
 )
-ERROR_COMMENT, SOP_INSTANCE, REMAINING, COMPLETED, FAILED, WARNINGS, ORIGINATOR_MESSAGE = (
+ERROR_COMMENT, SOP_INSTANCE, REMAINING, COMPLETED, FAILED, WARNINGS, ORIGINATOR_TITLE, ORIGINATOR_MESSAGE = (
     0x0902,
     0x1000,
     0x1020,
     0x1021,
     0x1022,
     0x1023,
+    0x1030,
     0x1031,
 )
 NO_DATA_SET, HAS_DATA_SET = 0x0101, 0x0001
@@ -64,6 +66,10 @@ class BrokenError(Exception):
 
 class SilentError(BrokenError):
     """The peer said nothing for too long."""
+
+
+class NotAgreedError(BrokenError):
+    """The presentation context that is needed was not agreed on."""
 
 
 class Incoming(Protocol):
@@ -116,6 +122,21 @@ class Response:
         return text(self.fields.get(ERROR_COMMENT, b""))
 
 
+@dataclass(frozen=True)
+class Request:
+    """A request with an identifier, which is in a transfer syntax."""
+
+    context: int
+    fields: Fields
+    identifier: bytes
+    syntax: str
+
+    @property
+    def message(self) -> int:
+        """Return its Message ID."""
+        return number(self.fields.get(MESSAGE))
+
+
 class Conversation:
     """One association over a connection, whoever asked for it. It takes instances in and gives responses out."""
 
@@ -127,7 +148,20 @@ class Conversation:
         self._sending = threading.Lock()
         self._syntaxes: dict[int, str] = {}
         """Transfer syntaxes by presentation context."""
-        self._takes_responses = False
+        self._agreed: dict[str, list[int]] = {}
+        """Presentation contexts by SOP class."""
+        self._most = MAXIMUM_PDU
+        """Bytes of a PDU that the peer takes."""
+        self._messages = itertools.count(1)
+        self._pending: tuple[int, int] | None = None
+        """Context and Message ID of what was asked, and isn't answered."""
+        self.was_answered = False
+        """Whether the peer has said anything to the last request."""
+        self._served: frozenset[int] = frozenset()
+        """Commands with an identifier that are served."""
+        self._requests: deque[Request] = deque()
+        self._cancelled: set[int] = set()
+        """Message IDs of requests that the peer wants no more of."""
         self._command = b""
         self._fields: Fields = {}
         self._incoming: Incoming | None = None
@@ -228,8 +262,11 @@ class Conversation:
             if len(self._identifier) > _LARGEST_IDENTIFIER:
                 raise BrokenError("an identifier that has no end")
             if control & _IS_LAST:
-                self._responses.append(Response(self._fields, bytes(self._identifier), self._syntaxes[context]))
-                self._identifier = None
+                identifier, self._identifier = bytes(self._identifier), None
+                if number(self._fields.get(COMMAND)) & RESPONSE:
+                    self._responses.append(Response(self._fields, identifier, self._syntaxes[context]))
+                else:
+                    self._requests.append(Request(context, self._fields, identifier, self._syntaxes[context]))
         else:
             raise BrokenError("a dataset without its command")
 
@@ -244,7 +281,11 @@ class Conversation:
             sop_class, instance = (text(self._fields.get(tag, b"")) for tag in (SOP_CLASS, SOP_INSTANCE))
             originator = number(self._fields.get(ORIGINATOR_MESSAGE))
             self._incoming = self.begin(Begun(sop_class, instance, self._syntaxes[context], originator))
-        elif command & RESPONSE and self._takes_responses:
+        elif command == C_CANCEL and self._served:
+            self._cancelled.add(number(self._fields.get(RESPONDED)))
+        elif command in self._served and has_data:
+            self._identifier = bytearray()
+        elif command & RESPONSE and self._pending:
             if has_data:
                 self._identifier = bytearray()
             else:
@@ -265,6 +306,76 @@ class Conversation:
                 SOP_INSTANCE: self._fields.get(SOP_INSTANCE, b""),
             },
         )
+
+    def store(
+        self, sop_class: str, uid: str, syntax: str, parts: Iterable[bytes], originator: tuple[str, int] | None = None
+    ) -> Response:
+        """Send an instance as it is, and return the answer (PS3.4 B.2.3). Raises NotAgreedError where its syntax isn't taken.
+
+        `originator` is AE title and Message ID of the C-MOVE that asked for it.
+        """
+        context = next((each for each in self._agreed.get(sop_class, []) if self._syntaxes[each] == syntax), None)
+        if context is None:
+            raise NotAgreedError(f"SOP class {sop_class} in transfer syntax {syntax} isn't taken")
+        further = {SOP_INSTANCE: even(uid, b"\0")}
+        if originator:
+            further |= {ORIGINATOR_TITLE: even(originator[0], b" "), ORIGINATOR_MESSAGE: struct.pack("<H", originator[1])}
+        self._send_request(sop_class, context, C_STORE, further, None)
+        self._send_dataset(context, parts, self._most)
+        return self._final()
+
+    def taken_syntaxes(self, sop_class: str) -> list[str]:
+        """Return the transfer syntaxes in which instances of a SOP class can be sent."""
+        return [self._syntaxes[context] for context in self._agreed.get(sop_class, [])]
+
+    def _send_request(
+        self, sop_class: str, context: int, command: int, further: Fields, message: int | None, is_bare: bool = False
+    ) -> None:
+        chosen = message or next(self._messages) % 0xFFFF + 1
+        self._pending = (context, chosen)
+        self.was_answered = False
+        fields = {
+            SOP_CLASS: even(sop_class, b"\0"),
+            COMMAND: struct.pack("<H", command),
+            MESSAGE: struct.pack("<H", chosen),
+            PRIORITY: b"" if is_bare else b"\0\0",
+            DATA_SET: struct.pack("<H", NO_DATA_SET if is_bare else HAS_DATA_SET),
+        }
+        self._send_command(context, fields | further)
+
+    def _next(self) -> Response:
+        while not self._responses:
+            if not self._take():
+                raise BrokenError("the peer ended the association")
+        self.was_answered = True
+        response = self._responses.popleft()
+        if self._pending and number(response.fields.get(RESPONDED)) != self._pending[1]:
+            raise BrokenError("an answer to something that wasn't asked")
+        return response
+
+    def _final(self) -> Response:
+        response = self._next()
+        self._pending = None
+        return response
+
+    def _is_readable(self) -> bool:
+        """Return whether the peer has said something, or ended the association."""
+        try:
+            self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def _read_user_information(self, content: memoryview) -> Iterator[tuple[int, memoryview]]:
+        """Note how large a PDU the peer takes, and yield the other items that say what it is (PS3.7 annex D)."""
+        for what, detail in items(content):
+            if what == ITEM_MAXIMUM and len(detail) == 4:
+                # 0: as large as one likes.
+                self._most = min(struct.unpack(">I", detail)[0] or MAXIMUM_PDU, MAXIMUM_PDU)
+            else:
+                yield what, detail
 
     def _send_command(self, context: int, fields: Fields) -> None:
         """Send a command set: implicit VR little endian, by tag (PS3.7 6.3.1). Elements without a value are left out."""

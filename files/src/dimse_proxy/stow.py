@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dicomweb.errors import RequestError
 from dicomweb.stow import NOT_SUPPORTED, REFUSED, Given, answered, identify, receive
 from dicomweb.wado import checked_uid
-from dimse.scu import NotAgreedError, Proposal, Requester
-from dimse.upper_layer import MOST_CONTEXTS
+from dimse.scu import Proposal, Requester
+from dimse.upper_layer import MOST_CONTEXTS, NotAgreedError
 from starlette.requests import Request
 from starlette.responses import Response
 

@@ -51,10 +51,11 @@ class Archive:
 def _instance(directory: Path) -> Instance:
     """Return an instance of the tree, whose path is its directory until the file is put together."""
     study, series, uid = directory.parts[-3:]
-    return Instance(directory, study, series, uid, "", _syntax(directory), 0, "whole")
+    return Instance(directory, study, series, uid, "", stored_syntax(directory), 0, "whole")
 
 
-def _syntax(directory: Path) -> str:
+def stored_syntax(directory: Path) -> str:
+    """Return the transfer syntax of an instance's file; raise RequestError (500) where the tree has only a part of it."""
     for name in ("head", "dicom.dcm"):
         with contextlib.suppress(FileNotFoundError), (directory / name).open("rb") as file:
             return read_syntax(file)

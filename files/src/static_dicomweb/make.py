@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,16 +16,25 @@ from pathlib import Path
 import click
 from dicomweb.attributes import is_uid
 from dimse.send import find_files
+from service.logs import start_logging
+from service.systemd import notify
 
+from static_dicomweb.bucket import Bucket
+from static_dicomweb.config import tree_options
+from static_dicomweb.fetch import UnavailableError, fetch, is_address
 from static_dicomweb.index import Index
 from static_dicomweb.layout import Layout
 from static_dicomweb.publish import Publisher
 from static_dicomweb.render import UnreadableError, identity, read, render
 from static_dicomweb.store import Store, has
+from static_dicomweb.sync import Sync
+from static_dicomweb.sync import follow as follow_changes
 
 # Files that a process takes at a time: what it writes of them is synced together.
 _FILES_AT_A_TIME = 32
 _LARGEST_FILE = 4 << 30
+# Seconds between attempts to bring the tree into a bucket.
+_WAITS = (1, 3, 9)
 SAME_UIDS = "another file has the same UIDs and other content: the first one is kept"
 
 
@@ -142,38 +152,62 @@ def remove(layout: Layout, studies: Iterable[str]) -> None:
                 layout.remove(layout.instances / study)
 
 
+@dataclass
+class _Settings:
+    layout: Layout
+    base: str
+    syncs: list[Sync]
+
+
 @click.group()
-@click.option("--root", type=click.Path(path_type=Path), required=True, help="Directory of the tree.")
-@click.option("--base", default="/static-dicomweb", show_default=True, help="Address at which readers find the tree.")
+@tree_options("mkdicomweb")
+@click.option("--s3", multiple=True, help="Bucket that has the tree, too, as s3://BUCKET/PREFIX; may be given again.")
+@click.option("--s3-endpoint", help="Address of what speaks S3; AWS unless given.")
+@click.option("--s3-region", help="Region of the buckets.")
 @click.pass_context
-def main(context: click.Context, root: Path, base: str) -> None:
+def main(
+    context: click.Context, root: Path, base: str, s3: tuple[str, ...], s3_endpoint: str | None, s3_region: str | None
+) -> None:
     """Render DICOM into files that a web server serves as DICOMweb by itself."""
+    start_logging("info", "static_dicomweb")
     try:
         layout = Layout(root)
         layout.tidy()
+        syncs = [Sync(layout, Bucket(address, s3_endpoint, s3_region, base.rstrip("/"))) for address in s3]
     except OSError as error:
         raise click.UsageError(f"--root {root}: {error.strerror}") from None
+    except ValueError as error:
+        raise click.UsageError(f"--s3: {error}") from None
     context.call_on_close(layout.close)
-    context.obj = (layout, base.rstrip("/"))
+    context.obj = _Settings(layout, base.rstrip("/"), syncs)
 
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @click.option("--processes", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1, 256))
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", nargs=-1, required=True)
 @click.pass_obj
-def create(settings: tuple[Layout, str], dry_run: bool, processes: int, paths: tuple[Path, ...]) -> None:
-    """Render files, and those of directories. Ends with 1 where a file could not be."""
-    layout, base = settings
-    files = list(find_files(paths))
-    outcome = Outcome()
+def create(settings: _Settings, dry_run: bool, processes: int, sources: tuple[str, ...]) -> None:
+    """Render files, those of directories, and studies at addresses of a DICOMweb server. Ends with 1 where one could not be."""
+    layout = settings.layout
+    missing = [source for source in sources if not is_address(source) and not Path(source).exists()]
+    if missing:
+        raise click.UsageError(f"{missing[0]} is no file, no directory and no address: nothing was rendered.")
+    outcome, unavailable = Outcome(), 0
     try:
+        files = list(find_files(Path(source) for source in sources if not is_address(source)))
+        for address in filter(is_address, sources):
+            try:
+                files += fetch(address, layout.new())
+            except UnavailableError as error:
+                unavailable += 1
+                click.echo(f"{address}: {error}", err=True)
         with click.progressbar(length=len(files), label="rendered", file=sys.stderr) as progress:
-            for part in in_parallel(layout.root, base, files, processes, is_dry=dry_run):
+            for part in in_parallel(layout.root, settings.base, files, processes, is_dry=dry_run):
                 outcome.add(part)
                 progress.update(part.rendered + part.present + len(part.problems))
         if not dry_run:
-            publish(layout, base, sorted(outcome.studies))
+            publish(layout, settings.base, sorted(outcome.studies))
     except OSError as error:
         raise click.ClickException(f"{layout.root}: {error.strerror}. What was rendered is kept: run it again.") from None
     except BrokenProcessPool:
@@ -182,7 +216,36 @@ def create(settings: tuple[Layout, str], dry_run: bool, processes: int, paths: t
         click.echo(f"{path}: {problem}", err=True)
     done = "would be rendered" if dry_run else "rendered"
     click.echo(f"{outcome.rendered} {done}, {outcome.present} there already, {len(outcome.problems)} left out", err=True)
-    sys.exit(1 if outcome.problems else 0)
+    if not dry_run:
+        _bring(settings.syncs)
+    sys.exit(1 if outcome.problems or unavailable else 0)
+
+
+def _bring(syncs: list[Sync]) -> None:
+    """Bring the tree into its buckets, after a few attempts; say what isn't there."""
+    for sync in syncs:
+        for seconds in (*_WAITS, 0):
+            sync.once()
+            if not sync.problems:
+                break
+            time.sleep(seconds)
+        for study, problem in sync.problems.items():
+            click.echo(f"study {study} is not in {sync.address}: {problem}", err=True)
+    if any(sync.problems for sync in syncs):
+        raise click.ClickException("The tree is whole here, not there: call sync when it can be reached.")
+
+
+@main.command()
+@click.option("--follow", is_flag=True, help="Go on bringing what changes, and try again what fails, without end.")
+@click.pass_obj
+def sync(settings: _Settings, follow: bool) -> None:
+    """Bring what the buckets lack of the tree, and remove there what is gone here."""
+    if not settings.syncs:
+        raise click.UsageError("There is no bucket: give --s3.")
+    if follow:
+        notify("READY=1")
+        follow_changes(settings.syncs)
+    _bring(settings.syncs)
 
 
 def _checked(study: str) -> str:
@@ -194,22 +257,25 @@ def _checked(study: str) -> str:
 @main.command()
 @click.argument("studies", nargs=-1, required=True)
 @click.pass_obj
-def delete(settings: tuple[Layout, str], studies: tuple[str, ...]) -> None:
+def delete(settings: _Settings, studies: tuple[str, ...]) -> None:
     """Remove studies from the tree."""
-    layout, _ = settings
+    layout = settings.layout
     missing = [study for study in studies if not (layout.instances / _checked(study)).is_dir()]
     if missing:
         raise click.ClickException(f"The tree has no study {missing[0]}: nothing was removed.")
     remove(layout, studies)
+    _bring(settings.syncs)
 
 
 @main.command()
 @click.argument("studies", nargs=-1)
 @click.pass_obj
-def rebuild(settings: tuple[Layout, str], studies: tuple[str, ...]) -> None:
+def rebuild(settings: _Settings, studies: tuple[str, ...]) -> None:
     """Render studies, or all of them, from what the tree has of their files."""
-    layout, base = settings
-    publish(layout, base, [_checked(study) for study in studies] or sorted(path.name for path in layout.instances.iterdir()))
+    layout = settings.layout
+    named = [_checked(study) for study in studies]
+    publish(layout, settings.base, named or sorted(path.name for path in layout.instances.iterdir()))
+    _bring(settings.syncs)
 
 
 if __name__ == "__main__":

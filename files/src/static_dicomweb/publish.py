@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,6 +45,28 @@ def _number(attributes: Dataset, tag: str) -> float:
         return float(first(attributes, tag))
     except (TypeError, ValueError):
         return float("inf")
+
+
+def arranged(study: str, found: Iterable[tuple[str, str, Dataset]], base: str) -> list[Series]:
+    """Return a study's series, of its instances: their series, UIDs and attributes; `base` is the address of the tree."""
+    by_series: dict[str, list[Row]] = {}
+    firsts: dict[str, tuple[tuple[float, str], Dataset]] = {}
+    for series, uid, attributes in found:
+        by_series.setdefault(series, []).append(instance_row(study, series, uid, attributes, base))
+        place = (_number(attributes, _INSTANCE_NUMBER), uid)
+        if series not in firsts or place < firsts[series][0]:
+            firsts[series] = (place, attributes)
+    for rows in by_series.values():
+        rows.sort(key=lambda row: (_number(row.attributes, _INSTANCE_NUMBER), row.uid))
+    return sorted((Series(uid, firsts[uid][1], rows) for uid, rows in by_series.items()), key=lambda each: each.order)
+
+
+def rows_of(study: str, series: list[Series], base: str) -> list[Row]:
+    """Return what searches find of a study: itself, its series, and their instances in order."""
+    instances = [row for one in series for row in one.instances]
+    series_rows = [series_row(study, one.uid, one.attributes, len(one.instances), base) for one in series]
+    found = study_row(study, [one.attributes for one in series], (row.attributes for row in instances), base)
+    return [found, *series_rows, *instances]
 
 
 class _Compressed:
@@ -117,23 +140,17 @@ class Publisher:
                 self._layout.remove(former)
 
     def _read(self, metadata: Metadata, study: str) -> list[Series]:
-        found = []
-        for directory in self._layout.series(study):
-            rows = [
-                instance_row(study, directory.name, path.name, metadata.attributes(path), self._base)
-                for path in directories(directory)
-            ]
-            if rows:
-                rows.sort(key=lambda row: (_number(row.attributes, _INSTANCE_NUMBER), row.uid))
-                attributes = metadata.attributes(directory / rows[0].uid)
-                found.append(Series(directory.name, attributes, rows))
-        return sorted(found, key=lambda each: each.order)
+        found = (
+            (directory.name, path.name, metadata.attributes(path))
+            for directory in self._layout.series(study)
+            for path in directories(directory)
+        )
+        return arranged(study, found, self._base)
 
     def _write(self, new: Path, metadata: Metadata, study: str, series: list[Series]) -> tuple[str, list[Row]]:
         """Write all documents; return a digest of them, and the rows for the index."""
         digest = hashlib.sha256()
-        instances = [row for one in series for row in one.instances]
-        series_rows = [series_row(study, one.uid, one.attributes, len(one.instances), self._base) for one in series]
+        rows = rows_of(study, series, self._base)
         for one in series:
             directory = new / "series" / one.uid
             directory.mkdir(parents=True)
@@ -142,10 +159,9 @@ class Publisher:
             for path in (new / "series" / series[0].uid).iterdir():
                 (new / path.name).hardlink_to(path)
         else:
-            self._write_about(new, metadata, study, instances, digest)
-        _write_rows(new / "series.json", series_rows, digest)
-        found = study_row(study, [one.attributes for one in series], (row.attributes for row in instances), self._base)
-        return digest.hexdigest()[:32], [found, *series_rows, *instances]
+            self._write_about(new, metadata, study, [row for row in rows if row.level == "IMAGE"], digest)
+        _write_rows(new / "series.json", [row for row in rows if row.level == "SERIES"], digest)
+        return digest.hexdigest()[:32], rows
 
     def _write_about(self, directory: Path, metadata: Metadata, study: str, rows: list[Row], digest: Any) -> None:
         """Write what a study and a series have alike."""

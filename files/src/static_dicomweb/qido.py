@@ -24,7 +24,7 @@ from static_dicomweb.rows import Row
 _ALWAYS = frozenset(("00080056", "00081190"))
 
 
-class _Search:
+class Search:
     """One search. `lowest` is the level of its results."""
 
     def __init__(self, layout: Layout, index: Index, lowest: str, query: Query, given: dict[str, str]) -> None:
@@ -88,7 +88,7 @@ async def answer_search(layout: Layout, lowest: str, most: int, request: Request
 
     def search() -> list[Dataset]:
         with contextlib.closing(Index(layout.root)) as index:
-            found = _Search(layout, index, lowest, asked.query, asked.given).results()
+            found = Search(layout, index, lowest, asked.query, asked.given).results()
             return list(islice(found, asked.query.offset, asked.query.offset + limit))
 
     results = await asyncio.to_thread(search)

@@ -1,4 +1,7 @@
-"""A Storage SCP before the tree, `dicomwebscp`: what arrives is rendered, a series at a time, once nothing more of it comes."""
+"""A Storage SCP before the tree, `dicomwebscp`: what arrives is rendered, a series at a time, once nothing more of it comes.
+
+It is searched and retrieved from by DIMSE, too, and what arrives may be passed on to another application entity.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,17 @@ import click
 from dimse.incoming_file import IncomingFile
 from dimse.new_file import NewFile
 from dimse.part10 import read_syntax, read_texts_slowly
+from dimse.send import Sender
 from dimse.storage_scp import StorageSCP
 from dimse.upper_layer import Begun
 from service.logs import start_logging
 from service.systemd import notify
 
+from static_dicomweb.config import entities_of, tree_options
+from static_dicomweb.holding import TreeHolding
 from static_dicomweb.layout import Layout
 from static_dicomweb.make import publish, render_files
+from static_dicomweb.relay import Relay
 
 _LOG = logging.getLogger("static_dicomweb")
 _SUCCESS, _NO_RESOURCES, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
@@ -41,8 +48,9 @@ class _Series:
 class Receiver:
     """Keeps what arrives in `received` until it is rendered, through any crash; what can't be rendered goes to `refused`."""
 
-    def __init__(self, layout: Layout, base: str, quiet_seconds: float) -> None:
+    def __init__(self, layout: Layout, base: str, quiet_seconds: float, relay: Relay | None) -> None:
         """Take up what a former process has left. Raises OSError where the tree can't be written."""
+        self._relay = relay
         self._layout = layout
         self._base = base
         self._quiet_seconds = quiet_seconds
@@ -66,6 +74,8 @@ class Receiver:
     def take(self, path: Path, identity: tuple[str, str]) -> None:
         """Take a file that is whole and synced."""
         whole = path.with_suffix(".dcm")
+        if self._relay:
+            self._relay.take(path, whole.name)
         path.rename(whole)
         self._note(whole, identity)
 
@@ -162,8 +172,7 @@ class _Arrival(IncomingFile):
 
 
 @click.command()
-@click.option("--root", type=click.Path(path_type=Path), required=True, help="Directory of the tree.")
-@click.option("--base", default="/static-dicomweb", show_default=True, help="Address at which readers find the tree.")
+@tree_options("dicomwebscp")
 @click.option("--aet", default="DICOMWEBSCP", show_default=True, help="AE title.")
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen at.")
 @click.option("--port", default=11115, show_default=True, type=click.IntRange(1, 65535), help="Port to listen at.")
@@ -171,6 +180,8 @@ class _Arrival(IncomingFile):
 @click.option(
     "--quiet-seconds", default=5.0, show_default=True, help="Seconds without anything new after which a series is rendered."
 )
+@click.option("--ae", "entities", multiple=True, help="Application entity as TITLE=HOST:PORT, for C-MOVE and --proxy-ae; several.")
+@click.option("--proxy-ae", help="AE title, one of --ae: whatever arrives is sent to it, too, until it has taken it.")
 @click.option("--silence-seconds", default=60.0, show_default=True, help="Seconds of silence that end an association.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
 def main(
@@ -181,22 +192,39 @@ def main(
     port: int,
     callers: tuple[str, ...],
     quiet_seconds: float,
+    entities: tuple[str, ...],
+    proxy_ae: str | None,
     silence_seconds: float,
     log_level: str,
 ) -> None:
-    """Take instances by C-STORE, and render them into a tree of mkdicomweb."""
+    """Take instances by C-STORE, render them into a tree of mkdicomweb, and give out what it has."""
     start_logging(log_level, "static_dicomweb", "dimse")
+    known = _known(entities, proxy_ae)
     try:
         layout = Layout(root)
         layout.tidy()
-        receiver = Receiver(layout, base.rstrip("/"), quiet_seconds)
-        StorageSCP(aet, callers, receiver.begin, silence_seconds).listen(host, port)
+        relay = Relay(root / "relayed", Sender(*known[proxy_ae], proxy_ae, aet, silence_seconds)) if proxy_ae else None
+        receiver = Receiver(layout, base.rstrip("/"), quiet_seconds, relay)
+        holding = TreeHolding(layout, aet, known)
+        StorageSCP(aet, callers, receiver.begin, silence_seconds, holding=holding).listen(host, port)
     except OSError as error:
         logging.shutdown()
         print(f"--root {root}, --host {host}, --port {port}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
+    if relay:
+        relay.start()
     notify("READY=1")
     receiver.run()
+
+
+def _known(entities: tuple[str, ...], proxy_ae: str | None) -> dict[str, tuple[str, int]]:
+    try:
+        known = entities_of(entities)
+    except ValueError as error:
+        raise click.UsageError(f"--ae: {error}") from None
+    if proxy_ae and proxy_ae not in known:
+        raise click.UsageError(f"--proxy-ae {proxy_ae}: no --ae has that title, in aeConfig or here.")
+    return known
 
 
 if __name__ == "__main__":

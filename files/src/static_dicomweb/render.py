@@ -14,7 +14,7 @@ from typing import Any
 from dicomweb.attributes import is_uid
 from dicomweb.dataset import write_json
 from dicomweb.errors import RequestError
-from dicomweb.metadata import bulk, model
+from dicomweb.metadata import bulk, bulk_paths, model
 from dicomweb.pixels import Rendering, frame_count, frames, rendered
 from dicomweb.syntaxes import NATIVE, media_type
 from dimse.part10 import BEGINNING_BYTES, DEFLATED, EXPLICIT, read_syntax
@@ -224,19 +224,10 @@ def _around(dataset: Dataset, content: bytes, contents: list[bytes]) -> Iterator
 
 def _add_bulk_data(made: Rendered, dataset: Dataset, attributes: dict[str, Any]) -> None:
     pixels = {f"{tag:08X}" for tag in _PIXELS}
-    for path in _bulk_paths(attributes, ""):
+    for path in bulk_paths(attributes):
         if path in pixels:
             continue
         made.files[f"bulkdata-{path}"] = bulk(dataset, path)
-
-
-def _bulk_paths(attributes: dict[str, Any], before: str) -> Iterator[str]:
-    for tag, attribute in attributes.items():
-        if "BulkDataURI" in attribute:
-            yield f"{before}{tag}"
-        elif attribute["vr"] == "SQ":
-            for number, item in enumerate(attribute.get("Value", []), 1):
-                yield from _bulk_paths(item, f"{before}{tag}.{number}.")
 
 
 def _add_metadata(made: Rendered, attributes: dict[str, Any]) -> None:
@@ -244,7 +235,7 @@ def _add_metadata(made: Rendered, attributes: dict[str, Any]) -> None:
     public: dict[str, Any] = {}
     private: dict[str, Any] = {}
     for tag, attribute in attributes.items():
-        if tag in _OWN or tag[:2] in ("52", "54") or next(_bulk_paths({tag: attribute}, ""), None):
+        if tag in _OWN or tag[:2] in ("52", "54") or next(bulk_paths({tag: attribute}), None):
             own[tag] = attribute
         else:
             (private if int(tag[3], 16) % 2 else public)[tag] = attribute

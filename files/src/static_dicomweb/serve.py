@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import uvicorn
@@ -26,6 +27,7 @@ from starlette.types import ASGIApp
 
 from static_dicomweb.archive import Archive
 from static_dicomweb.change import delete, store
+from static_dicomweb.config import tree_options
 from static_dicomweb.layout import Layout
 from static_dicomweb.qido import answer_search
 
@@ -45,8 +47,8 @@ async def _metrics(_: Request) -> Response:
     return Response(generate_latest(), media_type="text/plain; version=0.0.4")
 
 
-def create_app(layout: Layout, prefix: str, most: int, *, is_read_only: bool) -> ASGIApp:
-    """Return the application, which serves a tree below `prefix`, and takes bodies of `most` bytes."""
+def create_app(layout: Layout, base: str, most: int, *, is_read_only: bool) -> ASGIApp:
+    """Return the application, which serves a tree at the address `base`, and takes bodies of `most` bytes."""
 
     @contextlib.asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
@@ -60,26 +62,25 @@ def create_app(layout: Layout, prefix: str, most: int, *, is_read_only: bool) ->
         routes.append(Route(path, _transaction("search", partial(answer_search, layout, level, _MOST_RESULTS)), methods=["GET"]))
     routes += retrievals(Wado(Archive(layout)), _transaction)
     if not is_read_only:
-        storing = _transaction("store", partial(store, layout, prefix, most))
+        storing = _transaction("store", partial(store, layout, base, most))
         routes += [Route(path, storing, methods=["POST"]) for path in ("/studies", STUDY, "/instances")]
         routes.append(Route(STUDY, _transaction("delete", partial(delete, layout)), methods=["DELETE"]))
     served: list[BaseRoute] = [
         Route("/health", _health, methods=["GET"]),
         Route("/metrics", _metrics, methods=["GET"]),
-        Mount(prefix, routes=routes),
+        Mount(urlsplit(base).path, routes=routes),
     ]
     return Starlette(routes=served, lifespan=life, exception_handlers={HTTPException: not_served})
 
 
 @click.command()
-@click.option("--root", type=click.Path(path_type=Path), required=True, help="Directory of the tree.")
-@click.option("--prefix", default="/static-dicomweb", show_default=True, help="Path at which it is served.")
+@tree_options("dicomwebserver")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen at.")
 @click.option("--read-only", is_flag=True, help="Take no STOW-RS and no DELETE.")
 @click.option("--max-body-megabytes", default=4096, show_default=True, type=click.IntRange(1), help="Largest body of a STOW-RS.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
-def main(root: Path, prefix: str, host: str, port: int, read_only: bool, max_body_megabytes: int, log_level: str) -> None:
+def main(root: Path, base: str, host: str, port: int, read_only: bool, max_body_megabytes: int, log_level: str) -> None:
     """Serve a tree of mkdicomweb as DICOMweb."""
     start_logging(log_level, "static_dicomweb")
     try:
@@ -89,7 +90,7 @@ def main(root: Path, prefix: str, host: str, port: int, read_only: bool, max_bod
         logging.shutdown()
         print(f"--root {root}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    app = create_app(layout, prefix.rstrip("/"), max_body_megabytes * 1_000_000, is_read_only=read_only)
+    app = create_app(layout, base.rstrip("/"), max_body_megabytes * 1_000_000, is_read_only=read_only)
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)
 
 

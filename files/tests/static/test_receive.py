@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from datasets import KINDS, Instance, ct_study, of_kind, same
-from dimse_client import Modality
+from datasets import KINDS, ct_study, of_kind
+from orthanc_server import OrthancServer
 from pipeline_services import wait_for
-from pydicom import dcmread
-from pydicom.filebase import DicomBytesIO
 from pynetdicom import AE
-from servers import SOURCES, free_port, stop, wait_for_port
-from static_dicomweb.store import dicom
-
-
-class Receiver:
-    """dicomwebscp over a tree."""
-
-    def __init__(self, directory: Path) -> None:
-        self.root = directory / "tree"
-        self.log = directory / "log"
-        self.port = free_port()
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "static_dicomweb.receive", "--root", str(self.root), "--port", str(self.port)]
-        command += ["--quiet-seconds", "0.5", "--caller", "MODALITY"]
-        with self.log.open("a") as log:
-            environment = os.environ | {"PYTHONPATH": str(SOURCES)}
-            self.process = subprocess.Popen(command, env=environment, stderr=log)
-        wait_for_port(self.process, self.port)
-
-    def send(self, *instances: Instance) -> None:
-        Modality("127.0.0.1", self.port, "DICOMWEBSCP").send([instance.dataset for instance in instances])
-
-    def has(self, instance: Instance) -> bool:
-        dataset = instance.dataset
-        place = self.root / "instances" / dataset.StudyInstanceUID / dataset.SeriesInstanceUID / dataset.SOPInstanceUID
-        if not (self.root / "studies" / dataset.StudyInstanceUID / "metadata.gz").exists() or not place.is_dir():
-            return False
-        return same(dcmread(DicomBytesIO(b"".join(dicom(place)))), dataset)
+from receiver import Receiver
+from servers import stop
 
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    made = Receiver(tmp_path)
+    made = Receiver(tmp_path, "--caller", "MODALITY")
     yield made
     stop(made.process, made.log)
 
@@ -93,3 +60,26 @@ def test_strangers_are_rejected(receiver: Receiver) -> None:
     entity.add_requested_context("1.2.840.10008.1.1")
     association = entity.associate("127.0.0.1", receiver.port, ae_title="DICOMWEBSCP")
     assert association.is_rejected
+
+
+def test_what_arrives_is_passed_on_until_it_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "orthanc").mkdir()
+    proxy = OrthancServer(tmp_path / "orthanc", "PACS")
+    proxy.kill()
+    receiver = Receiver(tmp_path, "--ae", f"PACS=127.0.0.1:{proxy.dicom_port}", "--proxy-ae", "PACS")
+    try:
+        sent = [*ct_study(3, tmp_path, rows=32), of_kind("mr-rle", tmp_path)]
+        for instance in sent:
+            receiver.send(instance)
+        wait_for(lambda: all(receiver.has(instance) for instance in sent))
+        wait_for(lambda: "not passed on" in receiver.log.read_text())
+        # What was killed meanwhile goes on.
+        receiver.process.kill()
+        receiver.process.wait(30)
+        proxy.start()
+        receiver.start()
+        wait_for(lambda: proxy.instance_count() == len(sent))
+        wait_for(lambda: not list((receiver.root / "relayed").iterdir()))
+    finally:
+        stop(receiver.process, receiver.log)
+        proxy.stop()

@@ -71,6 +71,24 @@ def test_it_serves_files_and_metadata_for_who_has_no_nginx(server: Server, made:
     )
 
 
+@pytest.mark.parametrize("kind", ["ecg", "pdf", "sr", "mr-rle", "rt-dose-multi-frame"])
+def test_all_bulk_data_of_an_instance_and_of_its_study(server: Server, made: dict[str, Instance], kind: str) -> None:
+    instance = made[kind]
+    [model] = server.found(f"{instance.url}/metadata")
+    for path in (instance.url, instance.url.partition("/series")[0]):
+        came = parts_of(server.get(f"{path}/bulkdata"))
+        expected = [tag for tag, attribute in model.items() if "BulkDataURI" in attribute]
+        if kind == "mr-rle":
+            assert [each[0] for each in came] == ["image/dicom-rle; transfer-syntax=1.2.840.10008.1.2.5"]
+        elif kind == "ecg":
+            # Inside its sequence.
+            waveforms = [item.WaveformData for item in instance.dataset.WaveformSequence]
+            assert [content for _, content in came] == waveforms
+        else:
+            assert [content for _, content in came] == [instance.dataset[tag].value for tag in expected]
+    assert server.get(f"{instance.url}/bulkdata", "application/octet-stream").status_code == 406
+
+
 def test_frames_in_any_order(server: Server, made: dict[str, Instance]) -> None:
     instance = made["rt-dose-multi-frame"]
     size = instance.dataset.Rows * instance.dataset.Columns * instance.dataset.BitsAllocated // 8

@@ -1,0 +1,89 @@
+"""Brings the tree into buckets after it is written here: what one lacks is seen by comparing, so no crash or outage loses it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from static_dicomweb.bucket import Bucket, UnreachableError
+from static_dicomweb.layout import Layout, directories
+
+_LOG = logging.getLogger("static_dicomweb")
+_LOOK_SECONDS = 2.0
+_LONGEST_WAIT = 60.0
+
+
+class Sync:
+    """One tree, one bucket. What was brought there of each study is written down in `synced`."""
+
+    def __init__(self, layout: Layout, bucket: Bucket) -> None:
+        self.address = bucket.address
+        self._layout = layout
+        self._bucket = bucket
+        self._name = hashlib.sha256(bucket.address.encode()).hexdigest()[:16]
+        self._synced = layout.root / "synced" / self._name
+        self._synced.mkdir(parents=True, exist_ok=True)
+        self.problems: dict[str, str] = {}
+        """Studies that couldn't be brought, and why."""
+
+    def once(self) -> int:
+        """Bring what the bucket lacks, and remove there what is gone here; return how many studies changed there."""
+        changed = 0
+        self.problems.clear()
+        # Two processes that bring the same would only do it twice.
+        with self._layout.lock(f"sync-{self._name}"):
+            here = {path.name: os.readlink(path) for path in self._layout.studies.iterdir() if path.is_symlink()}
+            there = {path.name for path in self._synced.iterdir() if not path.name.endswith(".new")}
+            for study in sorted(here.keys() | there):
+                try:
+                    changed += self._bring(study, here.get(study))
+                except (UnreachableError, OSError) as error:
+                    self.problems[study] = str(error)
+        return changed
+
+    def _bring(self, study: str, version: str | None) -> bool:
+        path = self._synced / study
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"version": None, "instances": []}
+        if known["version"] == version:
+            return False
+        former = {(series, uid) for series, uid in known["instances"]}
+        if version is None:
+            # Gone, or withdrawn while it is being rendered again: instances that are still here stay.
+            present: set[tuple[str, str]] = set()
+        else:
+            present = {(series.name, each.name) for series in self._layout.series(study) for each in directories(series)}
+        new, gone = sorted(present - former), sorted(former - present)
+        self._bucket.put_instances(self._layout, study, new)
+        # Documents first: nobody is led to what is no longer there.
+        self._bucket.put_study(self._layout, study, {uid for _, uid in gone})
+        self._bucket.remove_instances(study, gone)
+        if version is None:
+            path.unlink(missing_ok=True)
+        else:
+            _write(path, {"version": version, "instances": sorted(present)})
+        _LOG.info("study %s: %d instances brought to %s, %d removed", study, len(new), self._bucket.address, len(gone))
+        return True
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(content))
+    new.replace(path)
+
+
+def follow(syncs: list[Sync]) -> None:
+    """Bring what changes, without end; what fails is tried again, after growing waits."""
+    wait = _LOOK_SECONDS
+    while True:
+        for sync in syncs:
+            sync.once()
+            for study, problem in sync.problems.items():
+                _LOG.warning("study %s: %s; it is tried again", study, problem)
+        has_failed = any(sync.problems for sync in syncs)
+        wait = min(wait * 2, _LONGEST_WAIT) if has_failed else _LOOK_SECONDS
+        time.sleep(wait)
