@@ -14,8 +14,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # DCMTK's programs, by their path: pynetdicom puts others of the same names into the virtual environment.
 dcmtk := /usr/bin/storescu
 postgres := /usr/share/postgresql-common/pg_wrapper
-chromium := /usr/bin/chromium
+chromium := /usr/bin/chromedriver
 nginx := /usr/sbin/nginx
+ohif := .cache/ohif/package/dist/index.html
+ohif_version := 3.12.10
 orthanc := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -82,13 +84,22 @@ $(nginx):
 	$(sudo) apt-get update -q
 	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nginx-light
 
-unit: .venv/.installed $(postgres) $(orthanc) $(dcmtk) $(nginx)
+# The viewer that static DICOMweb is made for.
+$(ohif):
+	@command -v npm >/dev/null || { $(sudo) apt-get update -q && \
+	  $(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends npm; }
+	mkdir -p .cache/ohif
+	npm pack --silent --pack-destination .cache/ohif @ohif/app@$(ohif_version)
+	tar -C .cache/ohif -xzf .cache/ohif/ohif-app-$(ohif_version).tgz
+	touch $@
+
+unit: .venv/.installed $(postgres) $(orthanc) $(dcmtk) $(nginx) $(chromium) $(ohif)
 	$(bin)/pytest roles files
 
-# The pipeline's page is looked at in a browser.
+# Pages are looked at in a browser.
 $(chromium):
 	$(sudo) apt-get update -q
-	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium
+	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium chromium-driver
 
 molecule: .venv/.installed $(dcmtk) $(chromium)
 	$(bin)/molecule test --scenario-name default
@@ -97,6 +108,7 @@ molecule: .venv/.installed $(dcmtk) $(chromium)
 	$(bin)/molecule test --scenario-name worklist
 	$(bin)/molecule test --scenario-name pipeline
 	$(bin)/molecule test --scenario-name proxy
+	$(bin)/molecule test --scenario-name static
 
 bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py

@@ -33,6 +33,17 @@ http {
             return 204;
         }
 {% include "static-dicomweb-locations.conf.j2" %}
+{% if viewer %}
+        location / {
+            include /etc/nginx/mime.types;
+            root {{ viewer }};
+            try_files $uri /index.html;
+        }
+        location = /app-config.js {
+            root {{ directory }};
+            default_type text/javascript;
+        }
+{% endif %}
     }
 }
 """
@@ -41,7 +52,7 @@ http {
 class Nginx:
     """An nginx on loopback that serves a tree."""
 
-    def __init__(self, directory: Path, root: Path, prefix: str = "/static-dicomweb", server: str = "") -> None:
+    def __init__(self, directory: Path, root: Path, prefix: str = "/static-dicomweb", server: str = "", viewer: str = "") -> None:
         # The tree may be below a directory of root's alone: its workers are root's, too, where the tests are.
         self.port = free_port()
         self.prefix = prefix
@@ -56,6 +67,7 @@ class Nginx:
             "nginx_static_root": root,
             "nginx_static_prefix": prefix,
             "nginx_static_url": server,
+            "viewer": viewer,
         }
         # As Ansible has it.
         templates = Environment(loader=FileSystemLoader(_ROLE / "templates"), trim_blocks=True, keep_trailing_newline=True)

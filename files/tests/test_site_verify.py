@@ -23,6 +23,7 @@ GIVEN: dict[str, Any] = {
     "web_study": "2.25.2",
     "worklist": "yes",
     "pipeline": "yes",
+    "static": "/static-dicomweb",
 }
 
 
@@ -63,7 +64,7 @@ def test_site_that_is_down_fails_every_check_and_says_where_to_look() -> None:
     ended = run(GIVEN)
     assert ended.returncode == 1
     lines = ended.stdout.splitlines()
-    assert len(lines) == 11
+    assert len(lines) == 12
     assert [line.split()[0] for line in lines if " FAILED " not in line] == ["access"]
     assert "is orthanc@ running" in ended.stdout
 

@@ -26,6 +26,10 @@ rm -rf /etc/orthanc /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgre
     /etc/systemd/system/pipeline-monitor.service /usr/local/bin/pipeline-monitor /usr/local/bin/dicom-send \
     /var/lib/pipeline-monitor /var/lib/pipeline-forwarder /var/lib/private/pipeline-forwarder \
     /etc/dicomweb-proxy /etc/systemd/system/dicomweb-proxy.service /var/lib/dicomweb-proxy \
+    /etc/static-dicomweb /etc/static-dicomweb-scp /etc/static-dicomweb-sync /etc/static-dicomweb-feed \
+    /etc/systemd/system/static-dicomweb.service /etc/systemd/system/static-dicomweb-scp.service \
+    /etc/systemd/system/static-dicomweb-sync.service /etc/systemd/system/static-dicomweb-feed.service \
+    /usr/local/bin/mkdicomweb /var/lib/static-dicomweb-feed /var/lib/private/static-dicomweb-feed \
     /etc/systemd/system/orthanc@.service /etc/systemd/system/nginx.service.d /etc/systemd/system/postgresql@.service.d \
     /etc/dicomweb-firewall.nft /etc/systemd/system/dicomweb-firewall.service \
     /usr/local/sbin/dicomweb-quickack /etc/systemd/system/dicomweb-quickack.service "$@"

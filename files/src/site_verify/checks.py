@@ -241,6 +241,21 @@ class Site:
             raise Failed(f"{counts['failed']['studies']} studies were set aside: pipeline-monitor status has the reasons")
         return f"{counts['extracted']['studies']} studies extracted, {counts['waiting']['studies']} waiting"
 
+    def check_static(self) -> str:
+        """The tree of static DICOMweb is served, and searched."""
+        if not self.settings.static:
+            return "the site has no static DICOMweb"
+        address = self.settings.url(f"{self.settings.static}/studies?limit=1")
+        answer = self.web.get(address, headers={"Accept": DICOM_JSON}, timeout=TIMEOUT)
+        if answer.status_code not in (200, 204):
+            raise Failed(f"{address} answers {answer.status_code}: see playbooks/logs.yml for static-dicomweb")
+        if answer.status_code == 204:
+            return "search; there are no studies"
+        study = self.settings.url(f"{self.settings.static}/studies/{answer.json()[0]['0020000D']['Value'][0]}/metadata")
+        if not self.web.get(study, headers={"Accept": DICOM_JSON}, timeout=TIMEOUT).json():
+            raise Failed(f"{study} has no instance: mkdicomweb rebuild")
+        return "search, metadata"
+
     @staticmethod
     def succeeded(service: str, status: Any) -> str:
         """Return "success" for a DIMSE status of 0; raise Failed for any other."""

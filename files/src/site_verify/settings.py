@@ -10,7 +10,8 @@ from typing import Any
 class Settings:
     """One site. Ports are TCP.
 
-    `http`: on, redirect, off; `access`: none, basic, client_certificate; `worklist`, `pipeline`: yes or empty.
+    `http`: on, redirect, off; `access`: none, basic, client_certificate; `worklist`, `pipeline`: yes or empty;
+    `static`: the path of static DICOMweb, or empty.
     """
 
     host: str
@@ -31,6 +32,7 @@ class Settings:
     warning_days: int = 30
     worklist: str = ""
     pipeline: str = ""
+    static: str = ""
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> Settings:

@@ -124,6 +124,7 @@ def tree_options(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
             "--config",
             type=click.Path(path_type=Path),
             is_eager=True,
+            envvar="STATIC_DICOMWEB_CONFIG",
             expose_value=False,
             callback=use,
             help="JSON5 file with settings. ./static-wado.json5 and ~/static-wado.json5 are looked for unless given.",

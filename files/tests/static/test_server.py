@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy
 import pydicom
@@ -21,30 +17,8 @@ from nginx_server import Nginx
 from PIL import Image
 from proxy_server import parts_of
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
-from servers import SOURCES, free_port, stop, wait_for_answer
-
-JSON = "application/dicom+json"
-
-
-class Server:
-    """dicomwebserver over a tree."""
-
-    def __init__(self, root: Path, log: Path, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/static-dicomweb"
-        self.log = log
-        command = [sys.executable, "-m", "static_dicomweb.serve", "--root", str(root), "--port", str(self.port), *options]
-        with log.open("w") as stderr:
-            self.process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, stderr=stderr)
-        wait_for_answer(self.process, log, lambda: requests.get(f"http://127.0.0.1:{self.port}/health", timeout=5))
-
-    def get(self, path: str, accept: str = "*/*") -> requests.Response:
-        return requests.get(f"{self.url}{path}", headers={"Accept": accept}, timeout=60)
-
-    def found(self, path: str) -> list[dict[str, Any]]:
-        answer = self.get(path, JSON)
-        assert answer.status_code in (200, 204), answer.text
-        return answer.json() if answer.content else []
+from servers import free_port, stop
+from static_server import JSON, Server
 
 
 @pytest.fixture(scope="module")

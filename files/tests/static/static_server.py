@@ -1,0 +1,35 @@
+"""dicomwebserver as a process of its own, for the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import requests
+from servers import SOURCES, free_port, wait_for_answer
+
+JSON = "application/dicom+json"
+
+
+class Server:
+    """dicomwebserver over a tree."""
+
+    def __init__(self, root: Path, log: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/static-dicomweb"
+        self.log = log
+        command = [sys.executable, "-m", "static_dicomweb.serve", "--root", str(root), "--port", str(self.port), *options]
+        with log.open("w") as stderr:
+            self.process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, stderr=stderr)
+        wait_for_answer(self.process, log, lambda: requests.get(f"http://127.0.0.1:{self.port}/health", timeout=5))
+
+    def get(self, path: str, accept: str = "*/*") -> requests.Response:
+        return requests.get(f"{self.url}{path}", headers={"Accept": accept}, timeout=60)
+
+    def found(self, path: str) -> list[dict[str, Any]]:
+        answer = self.get(path, JSON)
+        assert answer.status_code in (200, 204), answer.text
+        return answer.json() if answer.content else []

@@ -1,0 +1,129 @@
+"""Static DICOMweb's part of `make bench`: how fast it is rendered on this machine, and served on a host of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["MOLECULE_SCENARIO_DIRECTORY"] = str(Path(__file__).parents[1] / "static")
+
+from datasets import ct_study
+from hosts import HOSTS
+from lab import BENCH, PROJECT, line, on, on_bare_hosts, played, sent
+
+ADDRESS = HOSTS[0].address
+INSTANCES, LARGE, REPEATS = 100, 500, 5
+SIZES = (100, 1000, 10_000, 100_000)
+WRK = "wrk --threads 2 --connections 8 --duration 5s"
+
+
+def mkdicomweb(root: Path, *arguments: str) -> float:
+    """Return the seconds that a call takes."""
+    command = [sys.executable, "-m", "static_dicomweb.make", "--root", str(root), *arguments]
+    begun = time.monotonic()
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT / "files/src")}, capture_output=True, check=True)
+    return time.monotonic() - begun
+
+
+def size(directory: Path) -> int:
+    """Return the bytes that the files of a directory have on the disk."""
+    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
+
+
+def rendering(directory: Path) -> None:
+    given = directory / "given"
+    given.mkdir()
+    ct_study(INSTANCES, given)
+    own, other = [], []
+    for number in range(REPEATS):
+        own.append(mkdicomweb(directory / f"own{number}", "create", str(given)))
+        begun = time.monotonic()
+        subprocess.run([sys.executable, str(BENCH / "rewriting.py"), str(given), str(directory / f"other{number}")], check=True)
+        other.append(time.monotonic() - begun)
+    mine, theirs = statistics.median(own), statistics.median(other)
+    what = (
+        f"{INSTANCES} CT instances rendered, times the instances a second of one file at a time with the study's documents for each"
+    )
+    line(what, theirs / mine, "at least 15", f"{INSTANCES / mine:.0f} and {INSTANCES / theirs:.0f} a second")
+    source = size(given)
+    what = "the tree on the disk, of its source"
+    line(what, size(directory / "own0") / source, "at most 1.05", f"{size(directory / 'own0') / 1e6:.1f} of {source / 1e6:.1f} MB")
+
+
+def growing(directory: Path) -> None:
+    """Compare the cost of an instance in studies of many sizes; its pixels are few, so that many fit."""
+    seconds = {}
+    for count in SIZES:
+        given, root = directory / f"given{count}", directory / f"tree{count}"
+        given.mkdir()
+        ct_study(count, given, rows=16)
+        seconds[count] = mkdicomweb(root, "create", str(given)) / count
+    # What a call costs at all is most of it for a hundred.
+    first = seconds[SIZES[1]]
+    for count in SIZES[2:]:
+        what = f"an instance of a study of {count}, of one of a study of {SIZES[1]}"
+        line(what, seconds[count] / first, "level", f"{seconds[count] * 1e3:.2f} of {first * 1e3:.2f} ms")
+
+
+def requests_a_second(path: str, accept: str, encoding: str) -> float:
+    headers = f"-H 'Accept: {accept}' -H 'Accept-Encoding: {encoding}'"
+    said = on(ADDRESS, f"{WRK} {headers} 'http://127.0.0.1:9080{path}'")
+    assert "Non-2xx" not in said, said
+    return float(re.findall(r"Requests/sec:\s+([\d.]+)", said)[0])
+
+
+def latency(path: str) -> float:
+    """Return the median milliseconds from a request to its last byte, each over a connection of its own."""
+    ask = f"curl --silent --output /dev/null --write-out '%{{time_total}} ' http://127.0.0.1:9080{path}"
+    times = on(ADDRESS, f"for n in $(seq 20); do {ask}; done").split()
+    return statistics.median(map(float, times)) * 1000
+
+
+def serving() -> None:
+    played("site.yml")
+    on(ADDRESS, "DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends wrk curl")
+    study = sent(ADDRESS, "ORTHANC", LARGE)
+    path = f"/static-dicomweb/studies/{study}"
+    deadline = time.monotonic() + 300
+    while f"'{LARGE}'" not in on(
+        ADDRESS,
+        f"curl -s http://127.0.0.1:9080{path}/instances -H 'Accept: application/dicom+json' | "
+        'python3 -c "import json,sys; print(repr(str(len(json.load(sys.stdin)))))" 2>/dev/null || true',
+    ):
+        assert time.monotonic() < deadline, "the study never came"
+        time.sleep(2)
+    plain = int(
+        on(ADDRESS, f"curl -s -H 'Accept: application/dicom+json' http://127.0.0.1:9080/dicom-web/studies/{study}/metadata | wc -c")
+    )
+    for encoding in ("br", "zstd", "gzip"):
+        packed = int(on(ADDRESS, f"curl -s -H 'Accept-Encoding: {encoding}' http://127.0.0.1:9080{path}/metadata | wc -c"))
+        what = f"plain DICOM JSON of the metadata of {LARGE} instances, of its bytes as {encoding}"
+        line(what, plain / packed, "at least 100", f"{plain / 1e3:.0f} and {packed / 1e3:.1f} KB")
+    own = requests_a_second(f"{path}/metadata", "application/dicom+json", "br")
+    orthancs = requests_a_second(f"/dicom-web/studies/{study}/metadata", "application/dicom+json", "identity")
+    line(f"metadata of {LARGE} instances a second, of Orthanc's", own / orthancs, "at least 20", f"{own:.0f} and {orthancs:.1f}")
+    series, uid = on(
+        ADDRESS,
+        f'curl -s http://127.0.0.1:9080{path}/instances | python3 -c "import json,sys; row=json.load(sys.stdin)[0]; '
+        "print(row['0020000E']['Value'][0] if '0020000E' in row else '-', row['00080018']['Value'][0])\"",
+    ).split()
+    frame = f"series/{series}/instances/{uid}/frames/1"
+    mine, theirs = latency(f"{path}/{frame}"), latency(f"/dicom-web/studies/{study}/{frame}")
+    line("the first frame, of Orthanc's", mine / theirs, "below 1", f"{mine:.2f} of {theirs:.2f} ms")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        rendering(Path(name))
+        growing(Path(name))
+    on_bare_hosts(serving)
+
+
+if __name__ == "__main__":
+    main()
