@@ -9,6 +9,8 @@ from email.message import Message
 from dicomweb.errors import RequestError
 
 _LARGEST_HEAD = 16384
+# RFC 2046 has 70. Orthanc's STOW-RS client takes two UUIDs with a hyphen, 73.
+_LONGEST_BOUNDARY = 256
 
 
 def _boundary(content_type: str) -> bytes:
@@ -17,8 +19,8 @@ def _boundary(content_type: str) -> bytes:
     boundary = message.get_param("boundary")
     if message.get_content_type() != "multipart/related":
         raise RequestError(415, f"The Content-Type is {content_type[:80] or 'missing'}: send multipart/related.")
-    if not isinstance(boundary, str) or not 0 < len(boundary) <= 70 or not boundary.isascii():
-        raise RequestError(400, "The Content-Type has no boundary of 1 to 70 characters.")
+    if not isinstance(boundary, str) or not 0 < len(boundary) <= _LONGEST_BOUNDARY or not boundary.isascii():
+        raise RequestError(400, f"The Content-Type has no boundary of 1 to {_LONGEST_BOUNDARY} characters of ASCII.")
     return boundary.encode()
 
 

@@ -10,9 +10,11 @@ from click.testing import CliRunner
 from datasets import Instance, ct_study, of_kind
 from mkdicomweb import create, run
 from orthanc_server import OrthancServer
+from servers import stop
 from static_dicomweb.config import read_config
 from static_dicomweb.make import main
 from static_dicomweb.store import dicom
+from static_server import Server
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +123,23 @@ def test_what_is_wrong_in_it_is_named(tmp_path: Path, text: str, said: str) -> N
     path.write_text(text)
     done = run(tmp_path / "tree", "--config", str(path), "create", str(path))
     assert done.exit_code == 2 and f"{path}: " in done.output and said in done.output, done.output
+
+
+def test_orthanc_stores_into_it(tmp_path: Path) -> None:
+    server = Server(tmp_path / "tree", tmp_path / "log")
+    (tmp_path / "orthanc").mkdir()
+    orthanc = OrthancServer(tmp_path / "orthanc", "ORTHANC", DicomWeb={"Servers": {"static": {"Url": f"{server.url}/"}}})
+    try:
+        sent = [of_kind(kind, tmp_path) for kind in ("ct", "mr-rle", "sr")]
+        for instance in sent:
+            orthanc.send(instance.dataset)
+        asked = {"Resources": orthanc.get("/instances"), "Synchronous": True}
+        done = orthanc.session.post(f"{orthanc.url}/dicom-web/servers/static/stow", json=asked, timeout=60)
+        assert done.ok, done.text
+        assert len(instances(tmp_path / "tree")) == 3
+        search = {"Uri": "/studies", "Arguments": {"StudyInstanceUID": sent[0].dataset.StudyInstanceUID}}
+        found = orthanc.session.post(f"{orthanc.url}/dicom-web/servers/static/get", json=search, timeout=60).json()
+        assert len(found) == 1
+    finally:
+        orthanc.stop()
+        stop(server.process, server.log)
