@@ -17,6 +17,8 @@ from dicomweb.errors import RequestError
 
 # What is larger stays in the file until it is asked for by itself.
 _LARGEST_INLINE, _LARGEST_TEXT = 1024, 4096
+PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
+"""Attributes that have pixels, as floating point numbers or as integers."""
 _CHARACTER_SET = "00080005"
 # Attributes as they were made before, by what they were made of: most are the same all through a series.
 _remembered: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -50,7 +52,8 @@ def _model(dataset: Dataset, bulk_url: str, outer_characters: Any) -> dict[str, 
         key = None
         if isinstance(raw, RawDataElement):
             vr = raw.VR or usual_vr(name)
-            if vr != "SQ" and (raw.length if raw.value is None else len(raw.value)) > _LARGEST_TEXT:
+            size = raw.length if raw.value is None else len(raw.value)
+            if vr != "SQ" and size > (0 if name in PIXELS else _LARGEST_TEXT):
                 made[name] = {"vr": vr, "BulkDataURI": f"{bulk_url}{name}"}
                 continue
             if _stands_for_itself(raw, name):

@@ -22,7 +22,7 @@ from dicomweb.dataset import write_json
 from dicomweb.errors import RequestError
 from dicomweb.http import accept_of, pairs, public_url
 from dicomweb.instances import Instance, Scope, Source
-from dicomweb.metadata import bulk, bulk_paths, model, opened
+from dicomweb.metadata import PIXELS, bulk, bulk_paths, model, opened
 from dicomweb.multipart import Parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type, media_ranges
@@ -31,7 +31,6 @@ from dicomweb.syntaxes import NATIVE, media_type
 
 OCTETS, MULTIPART = "application/octet-stream", "multipart/related"
 ANY_SYNTAX = "*"
-PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 _Result = TypeVar("_Result")
 
 

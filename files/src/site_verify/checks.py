@@ -242,7 +242,7 @@ class Site:
         return f"{counts['extracted']['studies']} studies extracted, {counts['waiting']['studies']} waiting"
 
     def check_static(self) -> str:
-        """Static DICOMweb: a search, and the metadata of what it finds."""
+        """Search static DICOMweb, and fetch the metadata of what is found."""
         if not self.settings.static:
             return "the site has no static DICOMweb"
         address = self.settings.url(f"{self.settings.static}/studies?limit=1")

@@ -14,7 +14,7 @@ from typing import Any
 from dicomweb.attributes import is_uid
 from dicomweb.dataset import write_json
 from dicomweb.errors import RequestError
-from dicomweb.metadata import bulk, bulk_paths, model
+from dicomweb.metadata import PIXELS, bulk, bulk_paths, model
 from dicomweb.pixels import Rendering, frame_count, frames, rendered
 from dicomweb.syntaxes import NATIVE, media_type
 from dimse.part10 import BEGINNING_BYTES, DEFLATED, EXPLICIT, read_syntax
@@ -223,9 +223,8 @@ def _around(dataset: Dataset, content: bytes, contents: list[bytes]) -> Iterator
 
 
 def _add_bulk_data(made: Rendered, dataset: Dataset, attributes: dict[str, Any]) -> None:
-    pixels = {f"{tag:08X}" for tag in _PIXELS}
     for path in bulk_paths(attributes):
-        if path in pixels:
+        if path in PIXELS:
             continue
         made.files[f"bulkdata-{path}"] = bulk(dataset, path)
 
