@@ -14,8 +14,8 @@ from pathlib import Path
 import pydicom
 
 
-def render(path: Path, root: Path) -> None:
-    """Render one file, and write the documents of its series and study again."""
+def render(path: Path, root: Path, models: dict[Path, list[object]]) -> None:
+    """Render one file, and write the documents of its series and study again; `models` has what is in them."""
     dataset = pydicom.dcmread(path)
     study = root / "studies" / dataset.StudyInstanceUID
     series = study / "series" / dataset.SeriesInstanceUID
@@ -24,16 +24,13 @@ def render(path: Path, root: Path) -> None:
     shutil.copy(path, instance / "instance.dcm")
     (instance / "frames/1").write_bytes(dataset.PixelData)
     del dataset.PixelData
-    write(instance / "metadata.gz", [dataset.to_json_dict()])
-    for level in (series, study):
-        models = [json.loads(gzip.decompress(each.read_bytes()))[0] for each in sorted(level.rglob("instances/*/metadata.gz"))]
-        write(level / "metadata.gz", models)
-
-
-def write(path: Path, models: list[object]) -> None:
-    path.write_bytes(gzip.compress(json.dumps(models).encode()))
+    model = dataset.to_json_dict()
+    for level in (instance, series, study):
+        models.setdefault(level, []).append(model)
+        (level / "metadata.gz").write_bytes(gzip.compress(json.dumps(models[level]).encode(), 6))
 
 
 if __name__ == "__main__":
+    known: dict[Path, list[object]] = {}
     for each in sorted(Path(sys.argv[1]).iterdir()):
-        render(each, Path(sys.argv[2]))
+        render(each, Path(sys.argv[2]), known)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset
@@ -26,6 +27,12 @@ BEGINNING_BYTES = 16384
 # Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2).
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _UNDEFINED = 0xFFFFFFFF
+
+
+def find_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files of directories, and files themselves, in the order of their names."""
+    for path in paths:
+        yield from sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
 
 
 def file_head(sop_class: str, instance: str, syntax: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 
 from dimse.association import associate, make_ae
+from dimse.part10 import find_files
 from dimse.upper_layer import MOST_CONTEXTS
 
 # Files pass as they are, a part at a time: nothing is decoded.
@@ -27,12 +28,6 @@ class File:
     path: Path
     sop_class: str
     syntax: str
-
-
-def find_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files of directories, and files themselves, in the order of their names."""
-    for path in paths:
-        yield from sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
 
 
 def read_file(path: Path) -> File | str:

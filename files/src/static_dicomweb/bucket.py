@@ -29,6 +29,7 @@ from static_dicomweb.composition import composed
 from static_dicomweb.layout import Layout, directories
 from static_dicomweb.publish import Metadata, Series, arranged, rows_of
 from static_dicomweb.store import dicom
+from static_dicomweb.sync import UnreachableError
 
 _LOG = logging.getLogger("static_dicomweb")
 _AT_A_TIME = 16
@@ -39,10 +40,6 @@ _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _ABSENT = frozenset({"NoSuchKey", "404"})
 
 Change = Callable[[list[Dataset]], list[Dataset]]
-
-
-class UnreachableError(Exception):
-    """What was to be written isn't all there; says why."""
 
 
 @dataclass(frozen=True)

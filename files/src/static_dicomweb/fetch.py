@@ -19,11 +19,6 @@ class UnavailableError(Exception):
     """An address has no study that can be had; says why."""
 
 
-def is_address(text: str) -> bool:
-    """Return whether a text is an address and no path."""
-    return text.startswith(("http://", "https://"))
-
-
 def fetch(address: str, directory: Path) -> list[Path]:
     """Write the instances of a study, series or instance into a directory that is made; return the files.
 

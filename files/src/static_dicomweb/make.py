@@ -15,13 +15,11 @@ from pathlib import Path
 
 import click
 from dicomweb.attributes import is_uid
-from dimse.send import find_files
+from dimse.part10 import find_files
 from service.logs import start_logging
 from service.systemd import notify
 
-from static_dicomweb.bucket import Bucket
 from static_dicomweb.config import tree_options
-from static_dicomweb.fetch import UnavailableError, fetch, is_address
 from static_dicomweb.index import Index
 from static_dicomweb.layout import Layout
 from static_dicomweb.publish import Publisher
@@ -30,7 +28,7 @@ from static_dicomweb.store import Store, has
 from static_dicomweb.sync import Sync
 from static_dicomweb.sync import follow as follow_changes
 
-# Files that a process takes at a time: what it writes of them is synced together.
+# Files that a process takes at a time, at most: what it writes of them is synced together.
 _FILES_AT_A_TIME = 32
 _LARGEST_FILE = 4 << 30
 # Seconds between attempts to bring the tree into a bucket.
@@ -114,14 +112,16 @@ def _note_present(path: Path, is_same: bool, outcome: Outcome) -> None:
         outcome.problems.append((path, SAME_UIDS))
 
 
-def in_parallel(root: Path, base: str, paths: Iterable[Path], processes: int, *, is_dry: bool = False) -> Iterator[Outcome]:
+def in_parallel(root: Path, base: str, paths: Sequence[Path], processes: int, *, is_dry: bool = False) -> Iterator[Outcome]:
     """Yield what became of files, some at a time; raise OSError where the disk doesn't take them."""
     parts = iter(paths)
+    # So few that each process has its share.
+    at_a_time = min(-(-len(paths) // (2 * processes)) or 1, _FILES_AT_A_TIME)
     with ProcessPoolExecutor(processes) as pool:
         running: set[Future[Outcome]] = set()
         try:
             while True:
-                while len(running) < 2 * processes and (part := list(islice(parts, _FILES_AT_A_TIME))):
+                while len(running) < 2 * processes and (part := list(islice(parts, at_a_time))):
                     running.add(pool.submit(render_files, root, base, part, is_dry=is_dry))
                 if not running:
                     return
@@ -173,13 +173,35 @@ def main(
     try:
         layout = Layout(root)
         layout.tidy()
-        syncs = [Sync(layout, Bucket(address, s3_endpoint, s3_region, base.rstrip("/"))) for address in s3]
+        syncs = [_sync(layout, address, s3_endpoint, s3_region, base.rstrip("/")) for address in s3]
     except OSError as error:
         raise click.UsageError(f"--root {root}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(f"--s3: {error}") from None
     context.call_on_close(layout.close)
     context.obj = _Settings(layout, base.rstrip("/"), syncs)
+
+
+def _sync(layout: Layout, address: str, endpoint: str | None, region: str | None, base: str) -> Sync:
+    # Its libraries take as long to load as twenty files to render.
+    from static_dicomweb.bucket import Bucket
+
+    return Sync(layout, Bucket(address, endpoint, region, base))
+
+
+def _is_address(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+def _fetched(address: str, layout: Layout) -> list[Path]:
+    """Return the files of a study of a server, none where it can't be had, which is said."""
+    from static_dicomweb.fetch import UnavailableError, fetch
+
+    try:
+        return fetch(address, layout.new())
+    except UnavailableError as error:
+        click.echo(f"{address}: {error}", err=True)
+        return []
 
 
 @main.command()
@@ -190,18 +212,16 @@ def main(
 def create(settings: _Settings, dry_run: bool, processes: int, sources: tuple[str, ...]) -> None:
     """Render files, those of directories, and studies at addresses of a DICOMweb server. Ends with 1 where one could not be."""
     layout = settings.layout
-    missing = [source for source in sources if not is_address(source) and not Path(source).exists()]
+    missing = [source for source in sources if not _is_address(source) and not Path(source).exists()]
     if missing:
         raise click.UsageError(f"{missing[0]} is no file, no directory and no address: nothing was rendered.")
     outcome, unavailable = Outcome(), 0
     try:
-        files = list(find_files(Path(source) for source in sources if not is_address(source)))
-        for address in filter(is_address, sources):
-            try:
-                files += fetch(address, layout.new())
-            except UnavailableError as error:
-                unavailable += 1
-                click.echo(f"{address}: {error}", err=True)
+        files = list(find_files(Path(source) for source in sources if not _is_address(source)))
+        for address in filter(_is_address, sources):
+            fetched = _fetched(address, layout)
+            unavailable += not fetched
+            files += fetched
         with click.progressbar(length=len(files), label="rendered", file=sys.stderr) as progress:
             for part in in_parallel(layout.root, settings.base, files, processes, is_dry=dry_run):
                 outcome.add(part)

@@ -20,6 +20,8 @@ class Store:
         self._layout = layout
         self._waiting: list[tuple[Path, Path]] = []
         """Directories, and where they belong."""
+        self._shared: set[Path] = set()
+        """What is shared and has its place, or is about to."""
 
     def add(self, rendered: Rendered) -> None:
         """Write an instance; raise OSError where that can't be."""
@@ -36,6 +38,9 @@ class Store:
         self._waiting.append((new, self._layout.instance(rendered.study, rendered.series, rendered.uid)))
 
     def _share(self, path: Path, content: bytes) -> None:
+        if path in self._shared:
+            return
+        self._shared.add(path)
         if path.exists():
             return
         new = self._layout.new()

@@ -8,14 +8,20 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from static_dicomweb.bucket import Bucket, UnreachableError
 from static_dicomweb.layout import Layout, directories
+
+if TYPE_CHECKING:
+    from static_dicomweb.bucket import Bucket
 
 _LOG = logging.getLogger("static_dicomweb")
 _LOOK_SECONDS = 2.0
 _LONGEST_WAIT = 60.0
+
+
+class UnreachableError(Exception):
+    """What was to be written isn't all there; says why."""
 
 
 class Sync:
