@@ -81,7 +81,8 @@ def frames(dataset: Dataset, numbers: Sequence[int], *, is_native: bool) -> list
 
 
 def _native_frame(dataset: Dataset, index: int, count: int) -> bytes:
-    content = next(dataset[keyword].value for keyword in _PIXELS if keyword in dataset) or b""
+    element = next(dataset[keyword] for keyword in _PIXELS if keyword in dataset)
+    content = element.value or b""
     bits = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
     bits *= int(dataset.get("BitsAllocated") or 8)
     if str(dataset.get("PhotometricInterpretation") or "") == "YBR_FULL_422":
@@ -89,12 +90,14 @@ def _native_frame(dataset: Dataset, index: int, count: int) -> bytes:
     if bits % 8:
         # Frames of one bit a pixel follow each other without padding (PS3.5 8.1.1).
         return np.packbits(_decoded(dataset, index).astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+    if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
+        # Pixels of 8 bits are in words, too, where the VR says so (PS3.5 annex D).
+        width = max(int(dataset.BitsAllocated) // 8, 2 if element.VR == "OW" else 1)
+        content = np.frombuffer(content[: len(content) // width * width], f">u{width}").astype(f"<u{width}").tobytes()
     size = bits // 8
     piece = bytes(content[index * size : (index + 1) * size])
     if len(piece) < size or not size:
         raise RequestError(502, f"The instance's pixels end before frame {index + 1} of {count}.")
-    if not dataset.file_meta.TransferSyntaxUID.is_little_endian and int(dataset.BitsAllocated) > 8:
-        return np.frombuffer(piece, f">u{int(dataset.BitsAllocated) // 8}").astype(f"<u{int(dataset.BitsAllocated) // 8}").tobytes()
     return piece
 
 

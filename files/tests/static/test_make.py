@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from datasets import ct_study, of_kind
+from dicomweb.pixels import frame_count
+from dimse.part10 import DEFLATED, file_head
 from mkdicomweb import create, run
 from pydicom.data import get_testdata_files
+from pydicom.encaps import generate_frames
+from pydicom.multival import MultiValue
+from pydicom.pixels import pixel_array
 from servers import SOURCES
 from static_dicomweb.index import Index
+from static_dicomweb.publish import Metadata
 from static_dicomweb.store import dicom
+
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def state(root: Path) -> dict[str, str]:
@@ -190,3 +203,88 @@ def test_every_file_of_pydicom_is_kept_byte_for_byte_or_named(path: str, tmp_pat
         return
     (directory,) = kept
     assert b"".join(dicom(directory)) == Path(path).read_bytes()
+    dataset = pydicom.dcmread(path, force=True)
+    model = Metadata(root / "instances" / dataset.StudyInstanceUID / "shared").attributes(directory)
+    is_as_pydicom_reads_it(directory, dataset, model)
+    has_the_frames(directory, dataset)
+
+
+def is_as_pydicom_reads_it(directory: Path, dataset: pydicom.Dataset, model: dict[str, Any], before: str = "") -> None:
+    """Compare every attribute, and every value that has an address, inside sequences too."""
+    tags = [tag for tag in dataset.keys() if tag.group != 2 and tag.element != 0]  # noqa: SIM118 - else its elements are read
+    assert {int(tag, 16) for tag in model} == set(map(int, tags))
+    for tag in tags:
+        name = f"{tag:08X}"
+        attribute = model[name]
+        try:
+            element = dataset[tag]
+        except ValueError:
+            # Letters in an IS, for one.
+            assert attribute["vr"] == "UN"
+            continue
+        if element.VR == "SQ":
+            assert len(attribute.get("Value", [])) == len(element.value)
+            for number, (item, inner) in enumerate(zip(element.value, attribute.get("Value", []), strict=True), 1):
+                is_as_pydicom_reads_it(directory, item, inner, f"{before}{name}.{number}.")
+        elif "BulkDataURI" in attribute and element.keyword not in PIXELS:
+            assert attribute["BulkDataURI"].endswith(f"/bulkdata/{before}{name}")
+            content = (directory / f"bulkdata-{before}{name}").read_bytes()
+            assert content == element.value or isinstance(element.value, (str, MultiValue))
+        elif "InlineBinary" in attribute and isinstance(element.value, bytes):
+            assert base64.b64decode(attribute["InlineBinary"]) == element.value
+        elif element.VR in ("UI", "CS", "SH", "LO", "DA", "TM", "US", "UL", "SS", "SL", "FD", "FL") and tag != 0x00080005:
+            values = list(element.value) if element.VM > 1 else [element.value] if element.VM else []
+            assert [value or None for value in attribute.get("Value", [])] == [value or None for value in values], name
+
+
+def has_the_frames(directory: Path, dataset: pydicom.Dataset) -> None:
+    found = sorted(directory.glob("frame-*[0-9]"), key=lambda frame: int(frame.stem.partition("-")[2]))
+    if not found:
+        # None that can be told apart: no pixels, or fewer than the instance says.
+        return
+    count = frame_count(dataset)
+    assert len(found) == count
+    content = next(dataset[keyword].value for keyword in PIXELS if keyword in dataset)
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        assert [frame.read_bytes() for frame in found] == list(generate_frames(content, number_of_frames=count))
+    elif dataset.file_meta.TransferSyntaxUID.is_little_endian and dataset.BitsAllocated >= 8:
+        together = b"".join(frame.read_bytes() for frame in found)
+        assert together and content.startswith(together)
+    else:
+        pixels = pixel_array(dataset, raw=True)
+        if dataset.get("PlanarConfiguration"):
+            # pydicom has colors beside each other; a frame has them as they are stored.
+            pixels = np.moveaxis(pixels, -1, -3)
+        pixels = pixels.reshape(count, -1)
+        for frame, expected in zip(found, pixels, strict=True):
+            expected = np.packbits(expected, bitorder="little") if dataset.BitsAllocated == 1 else expected
+            assert frame.read_bytes() == expected.astype(expected.dtype.newbyteorder("<")).tobytes()
+
+
+def test_a_bomb_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    good = of_kind("ct", tmp_path)
+    packing = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    beginning = struct.pack("<HH2sH10s", 0x0008, 0x0018, b"UI", 10, b"1.2.3.4.5\0") + struct.pack(
+        "<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 600 << 20
+    )
+    packed = packing.compress(beginning) + b"".join(packing.compress(bytes(1 << 20)) for _ in range(600)) + packing.flush()
+    bomb = tmp_path / "bomb"
+    bomb.write_bytes(file_head("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4.5", DEFLATED) + packed)
+    assert bomb.stat().st_size < 1 << 20
+    done = create(tmp_path / "tree", bomb, good.path)
+    assert done.exit_code == 1 and f"{bomb}: it inflates to more than 512 MB" in done.output
+    assert rows(tmp_path / "tree", "STUDY") == [good.dataset.StudyInstanceUID]
+
+
+def test_what_a_full_disk_stopped_goes_on(small_disk: Path, tmp_path: Path) -> None:
+    instances = ct_study(40, tmp_path, rows=64)
+    files = [instance.path for instance in instances]
+    root, whole = small_disk / "tree", tmp_path / "whole"
+    done = create(root, *files)
+    assert done.exit_code == 1 and "No space left on device. What was rendered is kept: run it again" in done.output
+    # Nothing of it is seen yet.
+    assert not list((root / "studies").iterdir())
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert create(root, *files).exit_code == 0
+    assert create(whole, *files).exit_code == 0
+    assert state(root) == state(whole)
