@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import statistics
@@ -16,6 +17,7 @@ os.environ["MOLECULE_SCENARIO_DIRECTORY"] = str(Path(__file__).parents[1] / "sta
 from datasets import ct_study
 from hosts import HOSTS
 from lab import BENCH, PROJECT, line, on, on_bare_hosts, played, sent
+from pydicom.uid import UID
 
 ADDRESS = HOSTS[0].address
 INSTANCES, LARGE, REPEATS = 100, 500, 5
@@ -68,19 +70,42 @@ def rendering(directory: Path) -> None:
     line(what, size(directory / "own0") / source, "at most 1.05", f"{size(directory / 'own0') / 1e6:.1f} of {source / 1e6:.1f} MB")
 
 
+def small_study(count: int, directory: Path) -> None:
+    """Write a study of many instances, which differ in number and UID alone."""
+    directory.mkdir()
+    [instance] = ct_study(1, directory, rows=16)
+    instance.path.unlink()
+    dataset = instance.dataset
+    uid, number = UID("2.25." + "1" * 59), "123456"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    dataset.InstanceNumber = number
+    target = io.BytesIO()
+    dataset.save_as(target, enforce_file_format=True)
+    content = target.getvalue()
+    assert content.count(uid.encode()) == 2 and content.count(number.encode()) == 1
+    for each in range(1, count + 1):
+        made = content.replace(uid.encode(), f"2.25.{each:059d}".replace("2.25.0", "2.25.1").encode()).replace(
+            number.encode(), f"{each:06d}".encode()
+        )
+        (directory / f"{each}.dcm").write_bytes(made)
+
+
 def growing(directory: Path) -> None:
-    """Compare the cost of an instance in studies of many sizes; its pixels are few, so that many fit."""
-    seconds = {}
+    """Compare what an instance costs the processor in studies of many sizes; its pixels are few, so that many fit."""
+    cost = {}
     for count in SIZES:
-        given, root = directory / f"given{count}", directory / f"tree{count}"
-        given.mkdir()
-        ct_study(count, given, rows=16)
-        seconds[count] = mkdicomweb(root, "create", str(given)) / count
+        small_study(count, directory / f"given{count}")
+        before = os.times()
+        mkdicomweb(directory / f"tree{count}", "create", str(directory / f"given{count}"))
+        after = os.times()
+        cost[count] = after.children_user + after.children_system - before.children_user - before.children_system
     # What a call costs at all is most of it for a hundred.
-    first = seconds[SIZES[1]]
+    start = cost[SIZES[0]]
+    first = (cost[SIZES[1]] - start) / (SIZES[1] - SIZES[0])
     for count in SIZES[2:]:
-        what = f"an instance of a study of {count}, of one of a study of {SIZES[1]}"
-        line(what, seconds[count] / first, "level", f"{seconds[count] * 1e3:.2f} of {first * 1e3:.2f} ms")
+        each = (cost[count] - start) / (count - SIZES[0])
+        what = f"processor time of an instance of a study of {count}, of one of a study of {SIZES[1]}"
+        line(what, each / first, "level", f"{each * 1e3:.2f} of {first * 1e3:.2f} ms")
 
 
 def requests_a_second(path: str, accept: str, encoding: str) -> float:
