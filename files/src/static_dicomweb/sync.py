@@ -34,6 +34,8 @@ class Sync:
         self._name = hashlib.sha256(bucket.address.encode()).hexdigest()[:16]
         self._synced = layout.root / "synced" / self._name
         self._synced.mkdir(parents=True, exist_ok=True)
+        self._versions: dict[str, str] = {}
+        """Which version of each study is known to be there: so many notes aren't read at every look."""
         self.problems: dict[str, str] = {}
         """Studies that couldn't be brought, and why."""
 
@@ -46,6 +48,8 @@ class Sync:
             here = {path.name: os.readlink(path) for path in self._layout.studies.iterdir() if path.is_symlink()}
             there = {path.name for path in self._synced.iterdir() if not path.name.endswith(".new")}
             for study in sorted(here.keys() | there):
+                if study in here and self._versions.get(study) == here[study]:
+                    continue
                 try:
                     changed += self._bring(study, here.get(study))
                 except (UnreachableError, OSError) as error:
@@ -55,13 +59,15 @@ class Sync:
     def _bring(self, study: str, version: str | None) -> bool:
         path = self._synced / study
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"version": None, "instances": []}
+        if version is None:
+            self._versions.pop(study, None)
+        else:
+            self._versions[study] = known["version"]
         if known["version"] == version:
             return False
         former = {(series, uid) for series, uid in known["instances"]}
-        if version is None:
-            # Gone, or withdrawn while it is being rendered again: instances that are still here stay.
-            present: set[tuple[str, str]] = set()
-        else:
+        present: set[tuple[str, str]] = set()
+        if version:
             present = {(series.name, each.name) for series in self._layout.series(study) for each in directories(series)}
         new, gone = sorted(present - former), sorted(former - present)
         self._bucket.put_instances(self._layout, study, new)
@@ -72,6 +78,7 @@ class Sync:
             path.unlink(missing_ok=True)
         else:
             _write(path, {"version": version, "instances": sorted(present)})
+            self._versions[study] = version
         _LOG.info("study %s: %d instances brought to %s, %d removed", study, len(new), self._bucket.address, len(gone))
         return True
 
