@@ -19,7 +19,7 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from upsrs import metrics, outbox
-from upsrs.database import Pool
+from upsrs.database import Pool, in_transaction
 from upsrs.names import checked_ae_title
 from upsrs.protocols import EXTENSION
 
@@ -140,8 +140,7 @@ class Dispatcher:
     async def serve(self, websocket: WebSocket, aetitle: str) -> None:
         """Be a subscriber's channel until it goes, another connection takes its place, or it doesn't read."""
         channel = _Channel(checked_ae_title(aetitle), websocket)
-        async with self._pool.connection() as connection:
-            await outbox.take_channel(connection, channel.aetitle, channel.token)
+        await in_transaction(self._pool, lambda connection: outbox.take_channel(connection, channel.aetitle, channel.token))
         await websocket.accept()
         former = self._channels.get(channel.aetitle)
         if former is not None:

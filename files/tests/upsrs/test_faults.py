@@ -60,6 +60,22 @@ def reload(service: Service, postgres: Postgres) -> None:
     service.process.send_signal(signal.SIGHUP)
 
 
+def test_channels_open_at_once_after_the_database_was_restarted(postgres: Postgres) -> None:
+    """Connections that the restart has ended are still in the workers' pools: nobody is refused for that."""
+    service = Service(postgres.make_database("channels"), PYUPSRS_WORKERS="3")
+    client = Client(service.url)
+    try:
+        for _ in range(3):
+            with ThreadPoolExecutor(16) as threads:
+                assert all(answer.status_code in (200, 204) for answer in threads.map(lambda _: client.search(), range(64)))
+            restart_database(service, postgres)
+            for _ in range(12):
+                with client.channel(f"C{new_uid()[-12:]}"):
+                    pass
+    finally:
+        service.stop()
+
+
 @pytest.mark.parametrize("fault", [kill_workers, restart_database, reload])
 def test_changes_under_faults(postgres: Postgres, fault: Callable[[Service, Postgres], None]) -> None:
     service = Service(postgres.make_database(fault.__name__), PYUPSRS_WORKERS="3")
