@@ -203,7 +203,8 @@ def persist(request: Callable[[], requests.Response], done: int, already: int | 
     for attempt in range(120):
         try:
             status = request().status_code
-        except (requests.ConnectionError, requests.Timeout):
+        except requests.RequestException:
+            # No answer, or one that broke off: its worker was killed while it wrote.
             status = 502
         if status == done or (attempt and status == already):
             return
