@@ -75,7 +75,8 @@ def fill_the_disk(host: Host) -> None:
         f"head --bytes=$(df --block-size=1 --output=avail {TREE} | tail -n 1) /dev/zero >{TREE}/ballast || true; "
         "systemctl start pipeline-monitor.service"
     )
-    wait_for(lambda: "has no room" in host.run("pipeline-monitor status"))
+    # A request that was under way when the network was cut may have hung for two minutes: only then does the next study come.
+    wait_for(lambda: "has no room" in host.run("pipeline-monitor status"), 300)
     host.run(f"mount -o remount,size=2g {TREE} && rm {TREE}/ballast")
 
 
