@@ -28,8 +28,8 @@ from static_dicomweb.store import Store, has
 from static_dicomweb.sync import Sync
 from static_dicomweb.sync import follow as follow_changes
 
-# Files that a process takes at a time, at most: what it writes of them is synced together.
-_FILES_AT_A_TIME = 32
+# Files that a process takes at a time: what it writes of them is synced together.
+_FEWEST_AT_A_TIME, _FILES_AT_A_TIME = 16, 32
 _LARGEST_FILE = 4 << 30
 # Seconds between attempts to bring the tree into a bucket.
 _WAITS = (1, 3, 9)
@@ -115,8 +115,8 @@ def _note_present(path: Path, is_same: bool, outcome: Outcome) -> None:
 def in_parallel(root: Path, base: str, paths: Sequence[Path], processes: int, *, is_dry: bool = False) -> Iterator[Outcome]:
     """Yield what became of files, some at a time; raise OSError where the disk doesn't take them."""
     parts = iter(paths)
-    # So few that each process has its share.
-    at_a_time = min(-(-len(paths) // (2 * processes)) or 1, _FILES_AT_A_TIME)
+    # So few that each process has its share, but not fewer than are worth a process.
+    at_a_time = max(min(-(-len(paths) // (2 * processes)), _FILES_AT_A_TIME), _FEWEST_AT_A_TIME)
     with ProcessPoolExecutor(processes) as pool:
         running: set[Future[Outcome]] = set()
         try:
