@@ -6,6 +6,7 @@ import logging
 import socket
 import struct
 import time
+from collections.abc import Sequence
 
 from dimse.holding import (
     CANCELLED,
@@ -99,7 +100,15 @@ class QueryRetrieve(Conversation):
 
     def _get(self, request: Request, holding: Holding) -> int:
         """Answer a C-GET (PS3.4 C.4.3); return its final status."""
-        return self._retrieve(request, holding, self, None)
+        try:
+            instances = holding.instances(request)
+        except IdentifierError as error:
+            return self._refuse(request, error)
+        return self._retrieve(request, instances, self, None)
+
+    def _refuse(self, request: Request, error: IdentifierError) -> int:
+        self._respond(request, IDENTIFIER_MISMATCH, comment=str(error))
+        return IDENTIFIER_MISMATCH
 
     def _move(self, request: Request, holding: Holding) -> int:
         """Answer a C-MOVE (PS3.4 C.4.2); return its final status."""
@@ -109,31 +118,28 @@ class QueryRetrieve(Conversation):
             self._respond(request, UNKNOWN_DESTINATION, comment=f"{title} is not known here"[:64])
             return UNKNOWN_DESTINATION
         try:
-            kinds = dict.fromkeys((each.sop_class, each.syntax) for each in holding.instances(request))
+            instances = holding.instances(request)
+            kinds = dict.fromkeys((each.sop_class, each.syntax) for each in instances)
             proposals = [Proposal(sop_class, (syntax,)) for sop_class, syntax in kinds]
             # What a destination doesn't take as it is stored, it may take without compression.
             proposals += [Proposal(sop_class, (EXPLICIT, IMPLICIT)) for sop_class in dict.fromkeys(kind[0] for kind in kinds)]
             if not proposals:
-                return self._retrieve(request, holding, self, None)
+                return self._retrieve(request, instances, self, None)
             destination = associate(*address, title, self._title, proposals[:MOST_CONTEXTS], self._seconds)
         except IdentifierError as error:
-            self._respond(request, IDENTIFIER_MISMATCH, comment=str(error))
-            return IDENTIFIER_MISMATCH
+            return self._refuse(request, error)
         except BrokenError as error:
             self._respond(request, UNABLE_TO_PERFORM, comment=f"{title}: {error}"[:64])
             return UNABLE_TO_PERFORM
         try:
-            return self._retrieve(request, holding, destination, (self._calling, request.message))
+            return self._retrieve(request, instances, destination, (self._calling, request.message))
         finally:
             destination.close()
 
-    def _retrieve(self, request: Request, holding: Holding, target: Conversation, originator: tuple[str, int] | None) -> int:
-        """Send what is asked for to a target, telling how far it is; return the final status."""
-        try:
-            instances = holding.instances(request)
-        except IdentifierError as error:
-            self._respond(request, IDENTIFIER_MISMATCH, comment=str(error))
-            return IDENTIFIER_MISMATCH
+    def _retrieve(
+        self, request: Request, instances: Sequence[Held], target: Conversation, originator: tuple[str, int] | None
+    ) -> int:
+        """Send instances to a target, telling how far it is; return the final status."""
         completed, warned = 0, 0
         failed: list[str] = []
         status = SUCCESS
