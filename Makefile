@@ -94,7 +94,7 @@ $(ohif):
 	touch $@
 
 unit: .venv/.installed $(postgres) $(orthanc) $(dcmtk) $(nginx) $(chromium) $(ohif)
-	$(bin)/pytest roles files
+	$(bin)/pytest --numprocesses 2 --dist loadfile roles files
 
 # Pages are looked at in a browser.
 $(chromium):
@@ -109,6 +109,7 @@ molecule: .venv/.installed $(dcmtk) $(chromium)
 	$(bin)/molecule test --scenario-name pipeline
 	$(bin)/molecule test --scenario-name proxy
 	$(bin)/molecule test --scenario-name static
+	$(bin)/molecule test --scenario-name el9
 
 bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py

@@ -59,9 +59,13 @@ class Postgres:
 
 
 def free_port() -> int:
-    """Return a port below those that connections are given: none of them takes it before the service does that it is for."""
+    """Return a port below those that connections are given: none of them takes it before the service does that it is for.
+
+    Test processes that run side by side have a range each.
+    """
+    first = 20000 + 3000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     while True:
-        port = random.randrange(20000, 32768)
+        port = random.randrange(first, first + 3000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
