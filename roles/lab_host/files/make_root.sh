@@ -1,0 +1,21 @@
+#!/bin/sh
+# Makes the root of a bare host as a tar file, whole or not at all: of a Debian release, or of el9, a stand-in for RHEL 9 (see el9/).
+# Usage: make_root.sh SUITE PACKAGE,PACKAGE,... TARGET.tar
+set -eu
+suite=$1
+packages=$2
+target=$3
+here=$(cd "$(dirname "$0")" && pwd)
+forget_host_keys='rm -f "$1"/etc/ssh/ssh_host_*'
+
+if [ "$suite" = el9 ]; then
+    # What RHEL's installer puts onto a host beyond a Debian one, by Debian's names.
+    packages=$packages,chrony,cpio,createrepo-c,dnf,firewalld,netbase,nftables,openssl,perl,policycoreutils,policycoreutils-python-utils
+    packages=$packages,python3-dnf,python3-venv,rpm,selinux-policy-default
+    mmdebstrap --variant=minbase --include="$packages" --format=tar \
+        --customize-hook="$here/el9/make_packages.sh \"\$1\"" --customize-hook="$here/el9/disguise.sh \"\$1\"" \
+        --customize-hook="$forget_host_keys" bookworm "$target.partial"
+else
+    mmdebstrap --variant=minbase --include="$packages" --format=tar --customize-hook="$forget_host_keys" "$suite" "$target.partial"
+fi
+mv "$target.partial" "$target"
