@@ -60,7 +60,7 @@ class Nginx:
         self.session = requests.Session()
         self.session.trust_env = False
         self.log = directory / "nginx.log"
-        variables: dict[str, Any] = yaml.safe_load((_ROLE / "vars/main.yml").read_text())
+        variables: dict[str, Any] = yaml.safe_load((_ROLE / "vars/main/main.yml").read_text())
         variables |= {
             "directory": directory,
             "port": self.port,

@@ -12,7 +12,12 @@ for unit in $units; do
         "$(systemctl show --property=ActiveEnterTimestamp --value "$unit")"
 done
 for package in "$@"; do
-    version=$(dpkg-query --show --showformat='${Version}' "$package" 2>/dev/null) && [ -n "$version" ] || continue
+    if command -v dpkg-query >/dev/null; then
+        version=$(dpkg-query --show --showformat='${Version}' "$package" 2>/dev/null) || continue
+    else
+        version=$(rpm --query --queryformat '%{VERSION}-%{RELEASE}' "$package" 2>/dev/null) || continue
+    fi
+    [ -n "$version" ] || continue
     printf '%-12s %-32s %s\n' version "$package" "$version"
 done
 df --human-readable --output=target,pcent,avail /var/lib /var/log | sed 1d | sort -u | while read -r place used free; do

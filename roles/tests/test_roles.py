@@ -29,7 +29,7 @@ def test_defaults_and_specs_name_the_same_variables(role: Path) -> None:
 
 def test_variables_bear_the_roles_name(role: Path) -> None:
     assert all(name.startswith(f"{role.name}_") for name in read(role / "defaults/main.yml"))
-    assert all(name.startswith("__") for path in (role / "vars").glob("*.yml") for name in read(path))
+    assert all(name.startswith("__") for path in (role / "vars").rglob("*.yml") for name in read(path))
 
 
 def test_every_default_has_its_comment(role: Path) -> None:
@@ -59,3 +59,27 @@ def test_no_list_has_the_order_of_a_set() -> None:
     files = [project / "site.yml"] + [path for place in places for path in place.rglob("*") if path.suffix in (".yml", ".j2")]
     assert len(files) > 50
     assert not [path for path in files if filters.search(path.read_text())]
+
+
+def test_every_role_knows_every_supported_release() -> None:
+    """Names and versions that differ from release to release stand in `vars/main/platforms.yml`, with their sources."""
+    roles = ROLES[0].parent
+    supported = read(roles / "preflight/vars/main.yml")["__preflight_supported"]
+    files = sorted(roles.glob("*/vars/main/platforms.yml"))
+    named = {path.parents[2].name for path in files}
+    assert named == {"host", "nginx", "orthanc", "postgresql", "python_service", "static_dicomweb"}
+    for path in files:
+        (name, platforms), *others = read(path).items()
+        assert not others
+        assert name == f"__{path.parents[2].name}_platforms"
+        assert list(platforms) == supported, f"{path} lacks a release, or has one that preflight doesn't let in"
+        assert "Sources:" in path.read_text()
+
+
+def test_tasks_ask_for_no_release() -> None:
+    """What differs is looked up among a role's platforms; tasks and templates ask no more than which family a host is of."""
+    roles = ROLES[0].parent
+    asks = re.compile(r"ansible_facts\['(distribution|distribution_major_version|release)'\] *(==|in|is|!=)")
+    files = [path for kind in ("tasks", "templates") for path in roles.glob(f"*/{kind}/*")]
+    assert len(files) > 30
+    assert not [path for path in files if asks.search(path.read_text())]

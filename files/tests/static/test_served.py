@@ -163,7 +163,7 @@ def test_a_file_that_misses_a_piece_is_cut(nginx: Nginx, made: dict[str, Instanc
 
 
 def test_the_role_knows_the_type_of_every_frame() -> None:
-    told = yaml.safe_load((Path(__file__).parents[3] / "roles/nginx/vars/main.yml").read_text())["__nginx_static_frame_types"]
+    told = yaml.safe_load((Path(__file__).parents[3] / "roles/nginx/vars/main/main.yml").read_text())["__nginx_static_frame_types"]
     for number, kind in told.items():
         syntax = kind.partition("transfer-syntax=")[2]
         assert syntax.rpartition(".")[2] == number

@@ -10,9 +10,11 @@ DOCUMENTATION = r"""
 module: packages
 short_description: Have packages of the distribution
 description:
-  - Without those that they only recommend. Services that they bring are not started, the role that wants one configures it first.
+  - By apt or by dnf. Without those that they only recommend. Services that they bring are not started, the role that wants one
+    configures it first.
   - What is installed is known from M(host_facts), so nothing is asked of the host when nothing is missing; in check mode what
     is missing is said, also on a host without python3-apt.
+  - Where the site is installed from a bundle, its repository is the only one that is asked.
 options:
   names:
     description: Packages to have.
@@ -23,12 +25,19 @@ options:
     description: Packages that are left out where one of the named others is installed.
     type: dict
     default: {}
+  module:
+    description: The stream of a module that the packages come from, such as C(postgresql:16), where the distribution has modules.
+    type: str
+    default: ""
   state:
     description: C(latest) upgrades what is installed in an older version than the repositories have.
     type: str
     choices: [present, latest]
     default: present
 """
+
+BUNDLE_APT = "/etc/apt/dicomweb-bundle.conf"
+BUNDLE_REPOSITORY = "dicomweb-bundle"
 
 
 class ActionModule(ActionBase):
@@ -46,19 +55,40 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = {"changed": bool(missing), "installed": missing}
         if self._task.check_mode or not (missing or state == "latest"):
             return result
-        # Ubuntu's needrestart would ask which services to restart.
-        self._task.environment = [*(self._task.environment or []), {"NEEDRESTART_MODE": "a"}]
-        arguments = {
-            "name": missing if state == "present" else wanted,
-            "state": state,
-            "install_recommends": False,
-            "update_cache": True,
-            "cache_valid_time": 3600,
-            "policy_rc_d": 101,
-            "lock_timeout": 300,
-        }
-        result.update(self._execute_module(module_name="ansible.builtin.apt", module_args=arguments, task_vars=task_vars))
+        names = missing if state == "present" else wanted
+        from_bundle = bool(self._templar.template(task_vars.get("bundle", "")))
+        manage = self._dnf if task_vars["ansible_facts"]["os_family"] == "RedHat" else self._apt
+        result.update(manage(names, state, from_bundle, task_vars))
         if not result.get("failed") and result.get("changed"):
             facts = self._execute_module(module_name="host_facts", module_args={}, task_vars=task_vars)["ansible_facts"]
             result["ansible_facts"] = {name: facts[name] for name in ("packages", "postgresql_clusters")}
         return result
+
+    def _apt(self, names: list[str], state: str, from_bundle: bool, task_vars: dict[str, Any]) -> dict[str, Any]:
+        # Ubuntu's needrestart would ask which services to restart.
+        environment = {"NEEDRESTART_MODE": "a"}
+        if from_bundle:
+            environment["APT_CONFIG"] = BUNDLE_APT
+        self._task.environment = [*(self._task.environment or []), environment]
+        arguments = {
+            "name": names,
+            "state": state,
+            "install_recommends": False,
+            "update_cache": True,
+            # What is cached of other repositories is not the bundle's.
+            "cache_valid_time": 0 if from_bundle else 3600,
+            "policy_rc_d": 101,
+            "lock_timeout": 300,
+        }
+        return dict(self._execute_module(module_name="ansible.builtin.apt", module_args=arguments, task_vars=task_vars))
+
+    def _dnf(self, names: list[str], state: str, from_bundle: bool, task_vars: dict[str, Any]) -> dict[str, Any]:
+        stream = self._task.args.get("module") or ""
+        arguments = {
+            "name": [f"@{stream}", *names] if stream else names,
+            "state": state,
+            "install_weak_deps": False,
+            "lock_timeout": 300,
+            **({"disablerepo": ["*"], "enablerepo": [BUNDLE_REPOSITORY]} if from_bundle else {}),
+        }
+        return dict(self._execute_module(module_name="ansible.builtin.dnf", module_args=arguments, task_vars=task_vars))

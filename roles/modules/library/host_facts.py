@@ -35,15 +35,25 @@ options:
 RETURN = r"""
 ansible_facts:
   description: >-
-    distribution, distribution_version, distribution_major_version, distribution_release, memtotal_mb, processor_vcpus,
-    architecture; packages
+    distribution, distribution_version, distribution_major_version, distribution_release, os_family, memtotal_mb, processor_vcpus,
+    architecture; release (the key of each role's platforms, such as Debian-13; a rebuild of RHEL 9 is RedHat-9), packages
     (version by name), postgresql_clusters (major versions), listeners (the systemd unit or the program, by port as a string),
     free_mb (by path), unreachable (the reason, by "host:port").
   type: dict
 """
 
 LISTEN = "0A"
-DISTRIBUTIONS = {"debian": "Debian", "ubuntu": "Ubuntu", "rhel": "RedHat", "rocky": "Rocky", "almalinux": "AlmaLinux"}
+DISTRIBUTIONS = {
+    "debian": "Debian",
+    "ubuntu": "Ubuntu",
+    "rhel": "RedHat",
+    "rocky": "Rocky",
+    "almalinux": "AlmaLinux",
+    "centos": "CentOS",
+    "ol": "OracleLinux",
+}
+RHEL_AND_REBUILDS = ("RedHat", "Rocky", "AlmaLinux", "CentOS", "OracleLinux")
+FAMILIES = {"Debian": "Debian", "Ubuntu": "Debian", **dict.fromkeys(RHEL_AND_REBUILDS, "RedHat")}
 
 
 def release() -> dict[str, str]:
@@ -54,8 +64,12 @@ def release() -> dict[str, str]:
         if found:
             fields[name] = value.strip().strip("\"'")
     version = fields.get("VERSION_ID", "testing")
+    distribution = DISTRIBUTIONS.get(fields["ID"], fields["ID"])
+    family = FAMILIES.get(distribution, distribution)
     return {
-        "distribution": DISTRIBUTIONS.get(fields["ID"], fields["ID"]),
+        "distribution": distribution,
+        "os_family": family,
+        "release": f"{'RedHat' if family == 'RedHat' else distribution}-{version.split('.')[0]}",
         "distribution_version": version,
         "distribution_major_version": version.split(".")[0],
         "distribution_release": fields.get("VERSION_CODENAME", ""),
@@ -63,14 +77,19 @@ def release() -> dict[str, str]:
 
 
 def packages() -> dict[str, str]:
-    """Return the version of every installed package by its name, as dpkg knows them."""
-    form = "--showformat=${Package}\t${Version}\t${db:Status-Status}\n"
-    try:
-        shown = subprocess.run(["dpkg-query", "--show", form], capture_output=True, text=True, check=True).stdout
-    except FileNotFoundError:
-        return {}
-    lines = (line.split("\t") for line in shown.splitlines())
-    return {name: version for name, version, status in lines if status == "installed"}
+    """Return the version of every installed package by its name, as dpkg or rpm knows them."""
+    queries = (
+        ["dpkg-query", "--show", "--showformat=${Package}\t${Version}\t${db:Status-Status}\n"],
+        ["rpm", "--query", "--all", "--queryformat=%{NAME}\t%{VERSION}\tinstalled\n"],
+    )
+    for query in queries:
+        try:
+            shown = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        except FileNotFoundError:
+            continue
+        lines = (line.split("\t") for line in shown.splitlines())
+        return {name: version for name, version, status in lines if status == "installed"}
+    return {}
 
 
 def memory_mb() -> int:
@@ -79,8 +98,10 @@ def memory_mb() -> int:
 
 
 def clusters() -> list[str]:
-    """Return the major versions of the PostgreSQL clusters whose data is here."""
-    return sorted(path.parent.name for path in Path("/var/lib/postgresql").glob("*/main"))
+    """Return the major versions of the PostgreSQL clusters whose data is here, where Debian and where RHEL have it."""
+    found = [path.parent.name for path in Path("/var/lib/postgresql").glob("*/main")]
+    only = Path("/var/lib/pgsql/data/PG_VERSION")
+    return sorted(found + ([only.read_text().strip()] if only.exists() else []))
 
 
 def listening_inodes() -> dict[str, int]:

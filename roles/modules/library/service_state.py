@@ -61,6 +61,8 @@ PROPERTIES = (
     "NeedDaemonReload",
     "StateChangeTimestampMonotonic",
     "DropInPaths",
+    "ConditionResult",
+    "ConditionTimestampMonotonic",
 )
 READY_SECONDS = 60
 
@@ -183,6 +185,9 @@ class Systemd:
         if found["UnitFileState"] == "disabled":
             self.order("enable", name)
         if found["ActiveState"] not in ("active", "reloading"):
+            if found.get("ConditionResult") == "no" and found.get("ConditionTimestampMonotonic", "0") != "0":
+                # Its own unit says that it isn't for this host: a clock in a container is the host's below.
+                return
             if name.endswith(".socket"):
                 # systemd listens for no service that already runs, and listens by itself.
                 service = name[: -len("socket")] + "service"

@@ -1,14 +1,15 @@
 #!/bin/sh
 # Makes a virtual environment from an archive of packages, whole or not at all, and makes it the current one. The one before stays, for
 # what still runs in it; older ones go.
-# Usage: install_venv.sh DIRECTORY RELEASE
+# Usage: install_venv.sh DIRECTORY RELEASE PYTHON
 set -eu
 directory=$1
 release=$2
+python=$3
 cd "$directory"
 if [ ! -e "$release/complete" ]; then
     rm -rf "$release"
-    python3 -m venv --without-pip "$release/venv"
+    "$python" -m venv --without-pip "$release/venv"
     tar -xf "$release.tgz" -C "$release"
     packages=$("$release/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     rmdir "$packages"
@@ -22,6 +23,8 @@ if [ ! -e "$release/complete" ]; then
     sync -f "$release"
     touch "$release/complete"
 fi
+# Where SELinux is: what systemd starts must bear the type of programs.
+if command -v restorecon >/dev/null; then restorecon -R "$directory"; fi
 former=$(readlink current || true)
 ln -sfn "$release" current.new
 mv -T current.new current
