@@ -67,7 +67,7 @@ def test_every_role_knows_every_supported_release() -> None:
     supported = read(roles / "preflight/vars/main.yml")["__preflight_supported"]
     files = sorted(roles.glob("*/vars/main/platforms.yml"))
     named = {path.parents[2].name for path in files}
-    assert named == {"host", "nginx", "orthanc", "postgresql", "python_service", "static_dicomweb"}
+    assert named == {"bundle", "host", "nginx", "orthanc", "postgresql", "python_service", "static_dicomweb"}
     for path in files:
         (name, platforms), *others = read(path).items()
         assert not others
@@ -79,7 +79,16 @@ def test_every_role_knows_every_supported_release() -> None:
 def test_tasks_ask_for_no_release() -> None:
     """What differs is looked up among a role's platforms; tasks and templates ask no more than which family a host is of."""
     roles = ROLES[0].parent
-    asks = re.compile(r"ansible_facts\['(distribution|distribution_major_version|release)'\] *(==|in|is|!=)")
+    asks = re.compile(r"ansible_facts\['(distribution|distribution_major_version|release)'\] *(==|in|is|!=) *['\[]")
     files = [path for kind in ("tasks", "templates") for path in roles.glob(f"*/{kind}/*")]
     assert len(files) > 30
     assert not [path for path in files if asks.search(path.read_text())]
+
+
+def test_every_scenario_is_run() -> None:
+    """By `make test`, where it can be run without Ubuntu's archive, and by the public CI."""
+    project = ROLES[0].parent.parent
+    there = {path.parent.name for path in project.glob("molecule/*/molecule.yml")}
+    (made,) = re.findall(r"^scenarios := (.*)$", (project / "Makefile").read_text(), re.MULTILINE)
+    assert set(made.split()) == there - {"ubuntu"}
+    assert set(read(project / ".github/workflows/test.yml")["jobs"]["molecule"]["strategy"]["matrix"]["scenario"]) == there

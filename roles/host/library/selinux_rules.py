@@ -14,8 +14,8 @@ DOCUMENTATION = r"""
 module: selinux_rules
 short_description: Have types of ports and files, and booleans, in SELinux's policy
 description:
-  - Does for all of them what M(community.general.seport), M(community.general.sefcontext) and M(ansible.posix.seboolean) do for one,
-    in one C(semanage import), since each change has the whole policy built anew.
+  - Does for all of them what M(community.general.seport), M(community.general.sefcontext) and M(ansible.posix.seboolean) do for
+    one, in one C(semanage import), since each change has the whole policy built anew.
   - Works on the policy that is installed, also where the kernel doesn't enforce it, so that it holds on the day when it does. The
     mode is never changed.
   - A port that the policy gives to something else is modified; one that already has the type is left as it is.

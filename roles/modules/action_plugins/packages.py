@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
         if self._task.check_mode or not (missing or state == "latest"):
             return result
         names = missing if state == "present" else wanted
-        from_bundle = bool(self._templar.template(task_vars.get("bundle", "")))
+        from_bundle = bool(self._templar.template(task_vars.get("modules_bundle", False)))
         manage = self._dnf if task_vars["ansible_facts"]["os_family"] == "RedHat" else self._apt
         result.update(manage(names, state, from_bundle, task_vars))
         if not result.get("failed") and result.get("changed"):

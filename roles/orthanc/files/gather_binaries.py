@@ -1,7 +1,8 @@
 """Gathers Orthanc's binaries for the Linux Standard Base on the control node, from the project's server or a mirror of it.
 
-`gather` has each with the sum that the site has pinned, and prints the path of an archive for the hosts; `record` prints the sums
-of what the mirror has now, for the site to pin. What is gathered already is not gathered again.
+`gather` has each with the sum that the site has pinned, and prints the path of an archive for the hosts; `mirror` copies them to a
+directory, with their paths; `record` prints the sums of what the mirror has now, for the site to pin. What is gathered already is
+not gathered again.
 
 Standard input: {"mirror": "https://…", "binaries": [{"path": "orthanc/1.13.0/Orthanc", "directory": "bin", "sha256": "…"}]}
 """
@@ -12,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -68,21 +70,27 @@ def keep(mirror: str, binary: Binary, cache: Path) -> Path:
     return kept
 
 
-def gather(mirror: str, binaries: list[Binary], cache: Path) -> Path:
-    """Return the archive of the binaries; end where the site has pinned no sum of one, or another."""
+def keep_all(mirror: str, binaries: list[Binary], cache: Path) -> dict[str, Path]:
+    """Return the files of the binaries by their paths; end where the site has pinned no sum of one, or another."""
     unpinned = [binary["path"] for binary in binaries if not binary["sha256"]]
     if unpinned:
         sys.exit(
             f"orthanc_lsb_sha256 has no sum of {', '.join(unpinned)}. The Orthanc project publishes none: record them once by "
             "playbooks/orthanc_sums.yml."
         )
-    files = {f"{binary['directory']}/{Path(binary['path']).name}": keep(mirror, binary, cache) for binary in binaries}
+    return {binary["path"]: keep(mirror, binary, cache) for binary in binaries}
+
+
+def gather(mirror: str, binaries: list[Binary], cache: Path) -> Path:
+    """Return the archive of the binaries."""
+    files = keep_all(mirror, binaries, cache)
     digest = hashlib.sha256(json.dumps(binaries, sort_keys=True).encode()).hexdigest()[:16]
     target = cache / f"orthanc-{digest}.tar"
     if not target.exists():
         with tempfile.NamedTemporaryFile(dir=cache, delete=False) as handle, tarfile.open(fileobj=handle, mode="w") as tar:
-            for name, path in files.items():
-                tar.add(path, name, filter=_as_root)
+            for binary in binaries:
+                path = files[binary["path"]]
+                tar.add(path, f"{binary['directory']}/{path.name}", filter=_as_root)
         os.replace(handle.name, target)
     return target
 
@@ -108,13 +116,18 @@ def record(mirror: str, binaries: list[Binary], cache: Path) -> dict[str, str]:
 def main() -> None:
     """Gather or record what standard input names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["gather", "record"])
+    parser.add_argument("verb", choices=["gather", "mirror", "record"])
     parser.add_argument("--cache", type=Path, required=True, help="directory of what was gathered")
+    parser.add_argument("--to", type=Path, help="the directory of mirror")
     given = parser.parse_args()
     wanted = json.load(sys.stdin)
     given.cache.mkdir(parents=True, exist_ok=True)
     if given.verb == "gather":
         print(gather(wanted["mirror"], wanted["binaries"], given.cache))
+    elif given.verb == "mirror":
+        for name, path in keep_all(wanted["mirror"], wanted["binaries"], given.cache).items():
+            (given.to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, given.to / name)
     else:
         print(json.dumps(record(wanted["mirror"], wanted["binaries"], given.cache)))
 

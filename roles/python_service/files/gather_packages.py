@@ -74,12 +74,17 @@ def platform_options(python: str, machine: str) -> list[str]:
     return ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *named]
 
 
+def download_locked(directory: Path, lock: str, options: list[str]) -> None:
+    """Gather exactly what a lock file names, by its hashes."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.write(lock)
+        requirements.flush()
+        run_pip("download", "--no-deps", "--require-hashes", f"--dest={directory}", f"--requirement={requirements.name}", *options)
+
+
 def gather_locked(directory: Path, project: Path, lock: str, options: list[str]) -> None:
-    """Gather a project of ours and exactly what its lock file names, by its hashes."""
-    requirements = directory / "requirements.txt"
-    requirements.write_text(lock)
-    run_pip("download", "--no-deps", "--require-hashes", f"--dest={directory}", f"--requirement={requirements}", *options)
-    requirements.unlink()
+    """Gather a project of ours and what its lock file names."""
+    download_locked(directory, lock, options)
     run_pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={directory}", str(project))
 
 
@@ -135,10 +140,18 @@ def main() -> None:
     parser.add_argument("--project", type=Path, help="a project of ours")
     parser.add_argument("--lock", type=Path, help="its lock file")
     parser.add_argument("--requirement", help="a project of somebody else's, as pip names it")
+    parser.add_argument("--wheelhouse", help="directory that the packages are taken from, in place of an index")
+    parser.add_argument("--download", type=Path, help="directory that the packages of the lock file are only downloaded to")
     given = parser.parse_args()
 
-    given.cache.mkdir(parents=True, exist_ok=True)
     options = platform_options(given.python, given.machine)
+    if given.download:
+        download_locked(given.download, locked_for(given.lock.read_text(), given.python, given.machine), options)
+        return
+    if given.wheelhouse:
+        # pip reads these as its options; what they don't name it would ask an index for.
+        os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=given.wheelhouse)
+    given.cache.mkdir(parents=True, exist_ok=True)
     with (given.cache / "lock").open("w") as turn, tempfile.TemporaryDirectory() as scratch:
         fcntl.flock(turn, fcntl.LOCK_EX)
         directory = Path(scratch)
