@@ -19,6 +19,7 @@ nginx := /usr/sbin/nginx
 ohif := .cache/ohif/package/dist/index.html
 ohif_version := 3.12.10
 orthanc := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
+bundler := /usr/bin/createrepo_c
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help lab lab-down pipeline pipeline-down test lint unit molecule bench clean
@@ -26,7 +27,7 @@ sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 help: ## list what can be made
 	@sed -n 's/^# make/make/p' Makefile
 
-.venv/.installed: requirements.txt $(wildcard files/requirements/*.txt)
+.venv/.installed: requirements.txt requirements-dev.txt $(wildcard files/requirements/*.txt)
 	@command -v $(PYTHON) >/dev/null || { echo "Install Python 3.11 or newer, or name one by PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$$($(PYTHON) --version) is too old: name a Python of 3.11 or newer by PYTHON=" >&2; exit 1; }
@@ -34,7 +35,7 @@ help: ## list what can be made
 	  { $(sudo) apt-get update -q && $(sudo) apt-get install -q -y --no-install-recommends python3-venv; }
 	@echo "Installing the control node's tools into .venv"
 	$(PYTHON) -m venv .venv
-	$(bin)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(bin)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes $(foreach lock,$(wildcard files/requirements/*.txt),--requirement $(lock))
 	touch $@
 
@@ -96,20 +97,22 @@ $(ohif):
 unit: .venv/.installed $(postgres) $(orthanc) $(dcmtk) $(nginx) $(chromium) $(ohif)
 	$(bin)/pytest --numprocesses 2 --dist loadfile roles files
 
+# Bundles are gathered and signed by these.
+$(bundler):
+	$(sudo) apt-get update -q
+	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends gnupg dnf createrepo-c rpm
+
 # Pages are looked at in a browser.
 $(chromium):
 	$(sudo) apt-get update -q
 	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium chromium-driver
 
-molecule: .venv/.installed $(dcmtk) $(chromium)
-	$(bin)/molecule test --scenario-name default
-	$(bin)/molecule test --scenario-name hospital
-	$(bin)/molecule test --scenario-name upstream
-	$(bin)/molecule test --scenario-name worklist
-	$(bin)/molecule test --scenario-name pipeline
-	$(bin)/molecule test --scenario-name proxy
-	$(bin)/molecule test --scenario-name static
-	$(bin)/molecule test --scenario-name el9
+# One after another, since each boots hosts of its own.
+scenarios := default hospital upstream worklist pipeline proxy static el9 airgap
+molecule: $(scenarios:%=molecule-%)
+
+molecule-%: .venv/.installed $(dcmtk) $(chromium) $(bundler)
+	$(bin)/molecule test --scenario-name $*
 
 bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py

@@ -69,7 +69,13 @@ def play(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str
     return subprocess.run(
         ["ansible-playbook", f"--inventory={SCENARIO}/inventory", *arguments],
         cwd=PROJECT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        env={
+            "MOLECULE_PROJECT_DIRECTORY": str(PROJECT),
+            **os.environ,
+            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_NOCOLOR": "1",
+        },
         capture_output=True,
         text=True,
         timeout=timeout,

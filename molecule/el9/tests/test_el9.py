@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from datasets import KINDS, ct_study, of_kind, read, same
 from dimse_client import Archive, Modality
-from hosts import PROJECT, Host, play
+from hosts import LAB, PROJECT, Host, play
 from pipeline_services import wait_for
 from web import DICOM, Web, parts
 
@@ -205,13 +206,28 @@ def test_status_and_verify_know_the_host(host: Host) -> None:
 
 
 def test_reset_leaves_rhel_as_it_was(host: Host) -> None:
-    """And what was built once is built again, whole."""
     ended = play("playbooks/reset.yml", "-e", f"confirm={host.name}")
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert host.run("ss -Htln | grep -cv ':22 ' || true").strip() == "0"
     left = "/var/lib/orthanc /var/lib/pgsql /etc/nginx /etc/orthanc /etc/pyupsrs /opt/dicomweb-site"
     assert host.shell.run(f"ls -d {left}").stdout == ""
     assert host.run("firewall-cmd --get-default-zone") == "public"
-    ended = play("site.yml")
-    assert ended.returncode == 0, ended.stdout[-2000:]
+
+
+def test_it_is_built_again_from_a_bundle_alone(host: Host, tmp_path: Path) -> None:
+    """The host's repository, the mirror of Orthanc's binaries and the index of Python packages are gone by then."""
+    repository, bundle = tmp_path / "repository", tmp_path / "bundle.tar"
+    shutil.copytree(LAB / "roots" / host.name / "srv/el9", repository)
+    sources = [{"name": "el9", "baseurl": f"file://{repository}", "options": {"gpgcheck": 0}}]
+    gathered = {"platform": "RedHat-9", "bundle": str(bundle), "bundle_repositories": sources}
+    ended = play("playbooks/bundle.yml", "-e", json.dumps(gathered))
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    shutil.rmtree(repository)
+    subprocess.run([PROJECT / "molecule/el9/serve_mirror.sh", "stop", PROJECT / ".cache/el9"], check=True)
+    caches = {"orthanc_lsb_cache": f"{tmp_path}/binaries", "python_service_cache": f"{tmp_path}/python"}
+    host.run("dnf remove --assumeyes --quiet python3.11 && mv /srv/el9 /root/ && mv /etc/yum.repos.d/el9.repo /root/")
+
+    ended = play("site.yml", "-e", json.dumps({"bundle": str(bundle), "bundle_cache": f"{tmp_path}/opened", **caches}))
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    assert "dicomweb-bundle" in host.run("dnf list --installed --disablerepo='*' nginx postgresql-server python3.11")
     assert play("playbooks/verify.yml").returncode == 0

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the root of a bare host as a tar file, whole or not at all: of a Debian release, or of el9, a stand-in for RHEL 9 (see el9/).
+# Makes the root of a bare host as a tar file, whole or not at all: of a Debian or Ubuntu release, or of el9, a stand-in for RHEL 9 (see el9/).
 # Usage: make_root.sh SUITE PACKAGE,PACKAGE,... TARGET.tar
 set -eu
 suite=$1
@@ -8,14 +8,22 @@ target=$3
 here=$(cd "$(dirname "$0")" && pwd)
 forget_host_keys='rm -f "$1"/etc/ssh/ssh_host_*'
 
-if [ "$suite" = el9 ]; then
+case $suite in
+el9)
     # What RHEL's installer puts onto a host beyond a Debian one, by Debian's names.
     packages=$packages,chrony,cpio,createrepo-c,dnf,firewalld,netbase,nftables,openssl,perl,policycoreutils,policycoreutils-python-utils
     packages=$packages,python3-dnf,python3-venv,rpm,selinux-policy-default
     mmdebstrap --variant=minbase --include="$packages" --format=tar \
         --customize-hook="$here/el9/make_packages.sh \"\$1\"" --customize-hook="$here/el9/disguise.sh \"\$1\"" \
         --customize-hook="$forget_host_keys" bookworm "$target.partial"
-else
+    ;;
+jammy | noble | resolute)
+    # Its packages are signed by a keyring of Ubuntu's, which an Ubuntu machine has.
+    mmdebstrap --variant=minbase --include="$packages" --format=tar --components=main,universe \
+        --customize-hook="$forget_host_keys" "$suite" "$target.partial" http://archive.ubuntu.com/ubuntu
+    ;;
+*)
     mmdebstrap --variant=minbase --include="$packages" --format=tar --customize-hook="$forget_host_keys" "$suite" "$target.partial"
-fi
+    ;;
+esac
 mv "$target.partial" "$target"
