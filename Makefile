@@ -95,7 +95,7 @@ $(ohif):
 	touch $@
 
 unit: .venv/.installed $(postgres) $(orthanc) $(dcmtk) $(nginx) $(chromium) $(ohif)
-	$(bin)/pytest --numprocesses 2 --dist loadfile roles files
+	$(bin)/pytest --numprocesses 3 --dist loadfile roles files
 
 # Bundles are gathered and signed by these.
 $(bundler):
@@ -108,7 +108,7 @@ $(chromium):
 	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium chromium-driver
 
 # One after another, since each boots hosts of its own.
-scenarios := default hospital upstream worklist pipeline proxy static el9 airgap
+scenarios := el9 airgap default hospital upstream worklist pipeline proxy static
 molecule: $(scenarios:%=molecule-%)
 
 molecule-%: .venv/.installed $(dcmtk) $(chromium) $(bundler)

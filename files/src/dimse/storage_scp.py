@@ -108,6 +108,7 @@ class _Acceptor(QueryRetrieve):
                 while self._take():
                     self.serve_requests()
             self._forget()
+            self._await_close()
         except (BrokenError, struct.error, ValueError, IndexError) as error:
             _LOG.warning("association of %s aborted: %s", self._calling, error or type(error).__name__)
             # Source: the service provider; reason: unexpected or invalid PDU (PS3.8 9.3.8).

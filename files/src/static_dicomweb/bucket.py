@@ -28,6 +28,7 @@ from static_dicomweb.archive import stored_syntax
 from static_dicomweb.composition import composed
 from static_dicomweb.layout import Layout, directories
 from static_dicomweb.publish import Metadata, Series, arranged, rows_of
+from static_dicomweb.rows import with_series
 from static_dicomweb.store import dicom
 from static_dicomweb.sync import UnreachableError
 
@@ -151,8 +152,9 @@ class Bucket:
             self._change("studies", lambda there: [row for row in there if first(row, _STUDY) != study])
             return
         study_row, *below = rows_of(study, series, self._base)
-        self._put_document(f"{key}/series", [row.attributes for row in below if row.level == "SERIES"])
-        self._put_document(f"{key}/instances", [row.attributes for row in below if row.level == "IMAGE"])
+        of_series, instances = ([row for row in below if row.level == level] for level in ("SERIES", "IMAGE"))
+        self._put_document(f"{key}/series", [row.attributes for row in of_series])
+        self._put_document(f"{key}/instances", with_series(instances, of_series))
         for one in series:
             mine = [dataset for dataset in datasets if first(dataset, _SERIES) == one.uid]
             self._put_document(f"{key}/series/{one.uid}/metadata", mine)

@@ -20,7 +20,7 @@ from dicomweb.dataset import Dataset, first, write_json
 
 from static_dicomweb.composition import parts
 from static_dicomweb.layout import Layout, address, directories
-from static_dicomweb.rows import Row, instance_row, series_row, study_row
+from static_dicomweb.rows import Row, instance_row, series_row, study_row, with_series
 
 _SHARED = re.compile(rb'<!--# include virtual="[^"]*/([0-9a-f]{32})" -->')
 _INSTANCE_NUMBER, _SERIES_NUMBER = "00200013", "00200011"
@@ -155,12 +155,16 @@ class Publisher:
             directory = new / "series" / one.uid
             directory.mkdir(parents=True)
             self._write_about(directory, metadata, study, one.instances, digest)
+            _write_rows(directory / "instances.json", [row.attributes for row in one.instances], digest)
+        of_series, instances = ([row for row in rows if row.level == level] for level in ("SERIES", "IMAGE"))
         if len(series) == 1:
             for path in (new / "series" / series[0].uid).iterdir():
-                (new / path.name).hardlink_to(path)
+                if not path.name.startswith("instances.json"):
+                    (new / path.name).hardlink_to(path)
         else:
-            self._write_about(new, metadata, study, [row for row in rows if row.level == "IMAGE"], digest)
-        _write_rows(new / "series.json", [row for row in rows if row.level == "SERIES"], digest)
+            self._write_about(new, metadata, study, instances, digest)
+        _write_rows(new / "instances.json", with_series(instances, of_series), digest)
+        _write_rows(new / "series.json", [row.attributes for row in of_series], digest)
         return digest.hexdigest()[:32], rows
 
     def _write_about(self, directory: Path, metadata: Metadata, study: str, rows: list[Row], digest: Any) -> None:
@@ -172,7 +176,6 @@ class Publisher:
                 document.write(before + metadata.text(place)[1:-1])
                 before = b","
             document.write(b"]")
-        _write_rows(directory / "instances.json", rows, digest)
         _write_files(directory / "dicom.ssi", rows)
         _link_thumbnail(directory, places)
 
@@ -210,9 +213,9 @@ class Metadata:
         return self._attributes[name]
 
 
-def _write_rows(path: Path, rows: list[Row], digest: Any) -> None:
+def _write_rows(path: Path, rows: list[Dataset], digest: Any) -> None:
     with contextlib.closing(_Compressed(path, digest)) as document:
-        document.write(write_json([row.attributes for row in rows]).encode("utf-8", "replace"))
+        document.write(write_json(rows).encode("utf-8", "replace"))
 
 
 def _write_files(path: Path, rows: list[Row]) -> None:

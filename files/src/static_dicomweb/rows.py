@@ -47,6 +47,12 @@ def series_row(study: str, series: str, attributes: Dataset, count: int, base: s
     return _made("SERIES", study, series, "", counted, f"{base}/studies/{study}/series/{series}")
 
 
+def with_series(instances: Iterable[Row], series: Iterable[Row]) -> list[Dataset]:
+    """Return what a search below a study alone finds of its instances: their attributes and their series' (PS3.18 10.6.1.2.3)."""
+    of_series = {row.series: {tag: row.attributes[tag] for tag in RETURNED["SERIES"] if tag in row.attributes} for row in series}
+    return [dict(sorted((of_series[row.series] | row.attributes).items())) for row in instances]
+
+
 def study_row(study: str, series: Sequence[Dataset], instances: Iterable[Dataset], base: str) -> Row:
     """Return the row of a study, of the attributes of one instance of each series and of the rows of all its instances."""
     modalities = {value: None for attributes in series for value in values(attributes, _MODALITY)}

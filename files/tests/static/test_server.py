@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pydicom
@@ -136,6 +137,27 @@ def test_nginx_answers_what_is_a_file_and_the_server_the_rest(
     answer = front.get(asked, accept)
     assert answer.status_code == 200 and answer.content, answer.text
     assert front_alone.get(asked, accept).status_code == (200 if is_file else 502)
+
+
+@pytest.mark.parametrize("below", ["{study}/series", "{study}/instances", "{series}/instances"])
+def test_what_nginx_has_as_a_file_is_what_the_server_finds(
+    front: Nginx, server: Server, made: dict[str, Instance], below: str
+) -> None:
+    url = made["mr"].url
+    asked = below.format(study=url.partition("/series")[0], series=url.partition("/instances")[0])
+    # A search that every result matches is never a file.
+    found = {first(each, "00080018", "0020000E"): each for each in server.found(f"{asked}?includefield=all&Modality=MR")}
+    told = {first(each, "00080018", "0020000E"): each for each in front.get(asked, JSON).json()}
+    assert found.keys() == told.keys() and told
+    for uid, attributes in told.items():
+        # All that the server tells beyond it belongs to a level above the one that was asked below.
+        assert attributes.items() <= found[uid].items()
+        assert below != "{study}/instances" or attributes["0020000E"]["Value"][0] in url
+
+
+def first(dataset: dict[str, Any], *tags: str) -> str:
+    """Return the value of the first of the tags that is there."""
+    return next(str(dataset[tag]["Value"][0]) for tag in tags if tag in dataset)
 
 
 @pytest.fixture(scope="module")

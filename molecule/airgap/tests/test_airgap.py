@@ -72,9 +72,10 @@ def test_a_repository_that_was_changed_on_the_host_is_refused(host: Host) -> Non
     """Its index is signed: apt takes none that somebody has rewritten."""
     index = "/var/lib/dicomweb-bundle/current/repository/Packages"
     host.run(f"cp {index} /root/Packages && sed -i '0,/^SHA256: ./s//SHA256: 0/' {index}")
+    host.run("rm -rf /var/lib/dicomweb-bundle/lists/*")
     try:
         refused = host.shell.run("APT_CONFIG=/etc/apt/dicomweb-bundle.conf apt-get update")
-        assert refused.rc != 0
+        assert refused.rc != 0, refused.stdout + refused.stderr
         assert "Hash Sum mismatch" in refused.stderr or "unexpected size" in refused.stderr
     finally:
         host.run(f"cp /root/Packages {index}")
@@ -82,7 +83,7 @@ def test_a_repository_that_was_changed_on_the_host_is_refused(host: Host) -> Non
 
 def damaged(tmp_path: Path, name: str, content: bytes | None) -> Path:
     """Return a copy of the bundle in which one file has another content, or is missing."""
-    target = tmp_path / "damaged.tar"
+    target = tmp_path / f"without-{Path(name).name}.tar"
     with tarfile.open(BUNDLE) as source, tarfile.open(target, "w") as tar:
         for entry in source:
             if entry.name == name and content is None:

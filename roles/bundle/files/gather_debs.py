@@ -14,6 +14,8 @@ import json
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,9 @@ def index(repository: Path) -> None:
     packages = "\n".join(entries).encode()
     (repository / "Packages").write_bytes(packages)
     digest = hashlib.sha256(packages).hexdigest()
-    (repository / "Release").write_text(
-        f"Origin: dicomweb-bundle\nLabel: dicomweb-bundle\nSHA256:\n {digest} {len(packages)} Packages\n"
-    )
+    now = format_datetime(datetime.now(UTC), usegmt=True)
+    named = f"Origin: dicomweb-bundle\nLabel: dicomweb-bundle\nDate: {now}\n"
+    (repository / "Release").write_text(f"{named}SHA256:\n {digest} {len(packages)} Packages\n")
 
 
 def main() -> None:

@@ -48,6 +48,14 @@ def verified(bundle: Path, directory: Path) -> dict[str, Any]:
     return manifest
 
 
+def forget(cache: Path, current: Path) -> None:
+    """Remove what was opened and is in use no longer, but for the one before."""
+    current.touch()
+    opened = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in opened[2:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def main() -> None:
     """Open, and print where."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,6 +85,7 @@ def main() -> None:
             for name in ("repository", "repository.asc"):
                 tar.add(part / name, name)
         os.replace(part, directory)
+    forget(given.cache, directory)
     manifest = json.loads((directory / "manifest.json").read_text())
     told = {name: manifest[name] for name in ("platform", "architecture")}
     print(json.dumps({"directory": str(directory.resolve()), "release": release, **told}))
