@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,14 @@ class Host:
     def run(self, command: str) -> str:
         """Run a command on the host and return what it printed; fail the test when it fails."""
         return str(self.shell.check_output(command))
+
+    def reached_at(self, port: int) -> bool:
+        """Return whether a TCP connection from the control node is taken; what is dropped isn't waited for long."""
+        try:
+            socket.create_connection((self.address, port), timeout=2).close()
+        except OSError:
+            return False
+        return True
 
     def orthanc(self, port: int, path: str, user: str = "", body: Any = None) -> Any:
         """Ask an Orthanc on the host's own loopback, and return its JSON; None where it answers with an HTTP error."""

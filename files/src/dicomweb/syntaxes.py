@@ -29,3 +29,8 @@ _MEDIA_TYPES = {
 def media_type(syntax: str) -> str:
     """Return the media type of a frame in a transfer syntax (PS3.18 table 8.7.3-5)."""
     return next((kind for kind, syntaxes in _MEDIA_TYPES.items() if syntax in syntaxes), "application/octet-stream")
+
+
+def frame_type(syntax: str) -> str:
+    """Return the media type of a frame with the transfer syntax that it is in (PS3.18 8.7.3.3)."""
+    return f"{media_type(syntax)}; transfer-syntax={syntax}"

@@ -27,7 +27,7 @@ from dicomweb.multipart import Parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type, media_ranges
 from dicomweb.pixels import MADE_HERE, RENDERED, Rendering, frame_count, frames, pixels_of, rendered, transcoded
-from dicomweb.syntaxes import NATIVE, media_type
+from dicomweb.syntaxes import NATIVE, frame_type, media_type
 
 OCTETS, MULTIPART = "application/octet-stream", "multipart/related"
 ANY_SYNTAX = "*"
@@ -236,7 +236,7 @@ def _bulk_values(instance: Instance) -> list[tuple[str, str, bytes]]:
     found: list[tuple[str, str, bytes]] = []
     for path in bulk_paths(model(dataset, "")):
         if path in PIXELS and instance.syntax not in NATIVE:
-            kind = f"{media_type(instance.syntax)}; transfer-syntax={instance.syntax}"
+            kind = frame_type(instance.syntax)
             numbers = range(1, frame_count(dataset) + 1)
             found += [(kind, path, content) for content in frames(pixels_of(instance.path), numbers, is_native=False)]
         else:

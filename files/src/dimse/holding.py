@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from io import BytesIO
 from typing import Protocol
 
 from pydicom.dataset import Dataset
 
-from dimse.part10 import encode
+from dimse.part10 import encoded
 from dimse.upper_layer import Request
 
 PATIENT_ROOT, STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.1", "1.2.840.10008.5.1.4.1.2.2"
@@ -16,7 +15,7 @@ QUERY_RETRIEVE = frozenset(f"{root}.{number}" for root in (PATIENT_ROOT, STUDY_R
 """SOP classes of C-FIND, C-MOVE and C-GET."""
 
 # Statuses (PS3.4 C.4, PS3.7 annex C).
-SUCCESS, PENDING, CANCELLED, SOME_FAILED, UNABLE_TO_PERFORM = 0x0000, 0xFF00, 0xFE00, 0xB000, 0xA702
+SUCCESS, PENDING, SOME_FAILED, UNABLE_TO_PERFORM = 0x0000, 0xFF00, 0xB000, 0xA702
 UNKNOWN_DESTINATION, IDENTIFIER_MISMATCH, REFUSED = 0xA801, 0xA900, 0x0122
 
 
@@ -53,6 +52,4 @@ def failed_list(uids: Sequence[str], syntax: str) -> bytes:
     """Return the identifier of a final response that names the instances which could not be sent (PS3.4 C.4.2.1.4.2)."""
     dataset = Dataset()
     dataset.FailedSOPInstanceUIDList = list(uids)
-    target = BytesIO()
-    encode(dataset, syntax, target)
-    return target.getvalue()
+    return encoded(dataset, syntax)

@@ -76,6 +76,21 @@ def encode(dataset: Dataset, syntax: str, file: BinaryIO) -> None:
     write_dataset(target, dataset)
 
 
+def encoded(dataset: Dataset, syntax: str) -> bytes:
+    """Return what `encode` writes, for an identifier."""
+    target = BytesIO()
+    encode(dataset, syntax, target)
+    return target.getvalue()
+
+
+def decoded(content: bytes, syntax: str) -> Dataset:
+    """Return an identifier as a dataset; raise ValueError where it can't be read."""
+    try:
+        return read_dataset(BytesIO(content), syntax == IMPLICIT, True)
+    except Exception as error:
+        raise ValueError(str(error)) from None
+
+
 def read_texts(content: bytes, syntax: str, tags: Collection[int]) -> dict[int, str] | None:
     """Return the values of text attributes in the beginning of a dataset, empty ones for those that it lacks.
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 
 from dimse.holding import (
-    CANCELLED,
     IDENTIFIER_MISMATCH,
     PENDING,
     REFUSED,
@@ -23,7 +22,7 @@ from dimse.holding import (
     failed_list,
 )
 from dimse.part10 import EXPLICIT, IMPLICIT, even
-from dimse.scu import Proposal, associate
+from dimse.scu import CANCELLED, Proposal, associate
 from dimse.upper_layer import (
     C_FIND,
     C_GET,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from dicomweb.errors import RequestError
 from dicomweb.instances import Scope, Source
 from dicomweb.levels import UID_KEYWORDS
+from dimse.part10 import decoded
 from dimse.scu import CANCELLED, PENDING, Requester
 from dimse.storage_scp import StorageSCP
 from dimse.upper_layer import Begun
@@ -25,7 +26,7 @@ from dimse_proxy import metrics
 from dimse_proxy.arrivals import Arrival
 from dimse_proxy.cache import Cache
 from dimse_proxy.config import Config
-from dimse_proxy.identifiers import Keys, decoded, identifier
+from dimse_proxy.identifiers import Keys, identifier
 from dimse_proxy.peers import FIND, FUZZY_FIND, Peer
 from dimse_proxy.retrieval import Retrieval
 
@@ -158,7 +159,7 @@ class Archive:
         try:
             return await peer.run(FUZZY_FIND if is_fuzzy else FIND, work)
         except ValueError as error:
-            raise RequestError(502, f"{peer.name}: {error}.") from None
+            raise RequestError(502, f"{peer.name}: an answer that can't be read: {error}.") from None
 
     async def _place(self, study: str) -> _Place:
         """Return which peer has a study; raise RequestError (404) where none has."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from io import BytesIO
+from functools import partial
 from typing import Any
 
 from dicomweb.attributes import BULK_VRS, described, usual_vr
 from dicomweb.errors import RequestError
-from dimse.part10 import IMPLICIT, encode
+from dimse.part10 import IMPLICIT, encoded
 from pydicom.config import IGNORE, settings
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
@@ -33,17 +32,12 @@ def identifier(level: str, keys: Keys) -> Callable[[str], bytes]:
     if not _is_ascii(keys):
         dataset.SpecificCharacterSet = _UTF8
 
-    def encoded(syntax: str) -> bytes:
-        target = BytesIO()
-        encode(dataset, syntax, target)
-        return target.getvalue()
-
     # Whatever is wrong with a value is found before anything is asked.
     try:
-        encoded(IMPLICIT)
+        encoded(dataset, IMPLICIT)
     except Exception as error:
         raise RequestError(400, f"The search has a value that no attribute can have: {str(error)[:200]}.") from None
-    return encoded
+    return partial(encoded, dataset)
 
 
 def _is_ascii(keys: Keys) -> bool:
@@ -67,11 +61,3 @@ def _dataset(keys: Keys) -> Dataset:
         except (ValueError, TypeError, OverflowError):
             raise RequestError(400, f"{described(tag)} has the value {str(value)[:80]!r}, which the VR {vr} can't have.") from None
     return made
-
-
-def decoded(content: bytes, syntax: str) -> Dataset:
-    """Return an identifier as a dataset; raise ValueError where it can't be read."""
-    try:
-        return read_dataset(BytesIO(content), syntax == IMPLICIT, True)
-    except Exception as error:
-        raise ValueError(f"an answer that can't be read: {error}") from None

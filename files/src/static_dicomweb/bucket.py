@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from dicomweb.dataset import Dataset, first, write_json
 from dicomweb.negotiation import DICOM, DICOM_JSON
-from dicomweb.syntaxes import NATIVE, media_type
+from dicomweb.syntaxes import NATIVE, frame_type
 from dimse.part10 import EXPLICIT
 
 from static_dicomweb.archive import stored_syntax
@@ -85,8 +85,7 @@ class Bucket:
         directory = layout.instance(study, series, uid)
         key = f"studies/{study}/series/{series}/instances/{uid}"
         syntax = stored_syntax(directory)
-        frame_syntax = EXPLICIT if syntax in NATIVE else syntax
-        frame_type = f"{media_type(frame_syntax)}; transfer-syntax={frame_syntax}"
+        of_frames = frame_type(EXPLICIT if syntax in NATIVE else syntax)
         self._put(key, b"".join(dicom(directory)), DICOM, _FOR_GOOD)
         document = Metadata(layout.shared(study)).text(directory)
         self._put(f"{key}/metadata", _compressed(document), DICOM_JSON, _FOR_GOOD, encoding="gzip")
@@ -95,7 +94,7 @@ class Bucket:
             if path.name == "thumbnail.jpg":
                 self._put(f"{key}/thumbnail", path.read_bytes(), "image/jpeg", _FOR_GOOD)
             elif kind == "frame" and path.suffix != ".ssi":
-                self._put(f"{key}/frames/{rest.partition('.')[0]}", path.read_bytes(), frame_type, _FOR_GOOD)
+                self._put(f"{key}/frames/{rest.partition('.')[0]}", path.read_bytes(), of_frames, _FOR_GOOD)
             elif kind == "bulkdata" and path.suffix != ".ssi":
                 self._put(f"{key}/bulkdata/{rest}", path.read_bytes(), "application/octet-stream", _FOR_GOOD)
             elif kind == "bulkdata" and not rest.endswith(".parts.ssi"):

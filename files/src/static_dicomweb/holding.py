@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from dicomweb.dataset import Dataset as Json
@@ -16,10 +15,9 @@ from dicomweb.levels import UNIQUE
 from dicomweb.pixels import transcoded
 from dicomweb.query import Matching, Query
 from dimse.holding import IdentifierError
-from dimse.part10 import IMPLICIT, encode, read_syntax
+from dimse.part10 import decoded, encoded, read_syntax
 from dimse.upper_layer import Request
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from static_dicomweb.archive import stored_syntax
@@ -49,7 +47,7 @@ class _Asked:
 
 def _read(request: Request) -> _Asked:
     try:
-        identifier = read_dataset(BytesIO(request.identifier), request.syntax == IMPLICIT, True)
+        identifier = decoded(request.identifier, request.syntax)
         level = str(identifier.get("QueryRetrieveLevel") or "").strip()
         query = Query()
         query.matching, query.include = _keys(identifier)
@@ -127,9 +125,7 @@ class TreeHolding:
         dataset.SpecificCharacterSet = "ISO_IR 192"
         dataset.QueryRetrieveLevel = asked.level
         dataset.RetrieveAETitle = self._title
-        target = BytesIO()
-        encode(dataset, syntax, target)
-        return target.getvalue()
+        return encoded(dataset, syntax)
 
     def instances(self, request: Request) -> list[TreeInstance]:
         """Return the instances that are asked for; raise IdentifierError."""

@@ -16,7 +16,7 @@ from dicomweb.dataset import write_json
 from dicomweb.errors import RequestError
 from dicomweb.metadata import PIXELS, bulk, bulk_paths, model
 from dicomweb.pixels import Rendering, frame_count, frames, rendered
-from dicomweb.syntaxes import NATIVE, media_type
+from dicomweb.syntaxes import NATIVE, frame_type
 from dimse.part10 import BEGINNING_BYTES, DEFLATED, EXPLICIT, read_syntax
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
@@ -163,7 +163,7 @@ def _add_frames(made: Rendered, dataset: Dataset, content: bytes) -> bool:
     end = syntax.rpartition(".")[2]
     names = [f"frame-{number}.{end}" for number in range(1, len(contents) + 1)]
     made.files |= dict(zip(names, contents, strict=True))
-    kind = f"{media_type(syntax)}; transfer-syntax={syntax}"
+    kind = frame_type(syntax)
     part = made.share(parts_of([(kind, f"frame-$static_frame.{end}")]))
     made.links |= {f"frame-{number}.ssi": part for number in range(1, len(contents) + 1)}
     if stored in NATIVE:

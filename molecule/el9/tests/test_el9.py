@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,12 +92,12 @@ def test_nginx_is_rhels_and_the_page_of_the_distribution_is_gone(host: Host) -> 
 
 @pytest.mark.parametrize("port", [22, 4242, 4243, 9080, 9443])
 def test_public_port_is_open(host: Host, port: int) -> None:
-    assert reaches(host, port)
+    assert host.reached_at(port)
 
 
 @pytest.mark.parametrize("port", [5432, 8042, 8043, 8000, 5000])
 def test_other_port_is_closed(host: Host, port: int) -> None:
-    assert not reaches(host, port)
+    assert not host.reached_at(port)
 
 
 def test_firewalld_drops_what_listens_and_isnt_named(host: Host) -> None:
@@ -106,21 +105,13 @@ def test_firewalld_drops_what_listens_and_isnt_named(host: Host) -> None:
     host.run("systemd-run --unit=stray python3 -m http.server 8765")
     try:
         wait_for(lambda: host.shell.socket("tcp://0.0.0.0:8765").is_listening)
-        assert not reaches(host, 8765)
+        assert not host.reached_at(8765)
         host.run("firewall-cmd --quiet --zone=dicomweb --add-port=8765/tcp")
-        assert reaches(host, 8765)
+        assert host.reached_at(8765)
         host.run("firewall-cmd --quiet --reload")
-        assert not reaches(host, 8765)
+        assert not host.reached_at(8765)
     finally:
         host.run("systemctl stop stray")
-
-
-def reaches(host: Host, port: int) -> bool:
-    try:
-        socket.create_connection((host.address, port), timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_selinux_is_given_what_the_site_needs(host: Host) -> None:

@@ -174,3 +174,26 @@ def test_c_get_https_and_a_key(host: Host, sent: list[Instance]) -> None:
     back = play("site.yml")
     assert back.returncode == 0, back.stdout[-3000:]
     everything_comes(host, sent)
+
+
+def test_rules_of_ufw_come_and_go_with_the_settings(by_name: dict[str, Host]) -> None:
+    """And those of somebody else stay."""
+    alone = by_name["proxy12"]
+    alone.run("ufw allow 12345/tcp comment 'somebody else'")
+    alone.run("systemd-run --unit=stray python3 -m http.server 8765")
+    try:
+        assert "Status: active" in alone.run("ufw status")
+        assert alone.reached_at(HTTP)
+        assert not alone.reached_at(8765)
+        narrowed = ["--limit=proxy12,localhost", "-e", json.dumps({"site_web_networks": ["10.99.0.0/24"]})]
+        for arguments, is_reached in ((narrowed, False), (narrowed[:1], True)):
+            ended = play("site.yml", *arguments)
+            assert ended.returncode == 0, ended.stdout[-2000:]
+            assert alone.reached_at(HTTP) is is_reached
+            rules = alone.run("ufw show added")
+            assert ("10.99.0.0/24" in rules) is not is_reached
+            assert "12345/tcp" in rules
+        ended = play("site.yml", *narrowed[:1])
+        assert re.search(r"proxy12 +: .*changed=0 ", ended.stdout), ended.stdout[-500:]
+    finally:
+        alone.run("systemctl stop stray; ufw delete allow 12345/tcp")
