@@ -122,6 +122,10 @@ def test_selinux_is_given_what_the_site_needs(host: Host) -> None:
     assert "(on   ,   on)" in host.run("semanage boolean --list | grep '^httpd_can_network_connect '")
     assert ":httpd_sys_content_t:" in host.run("matchpathcon -n /var/lib/static-dicomweb/studies")
     assert ":bin_t:" in host.run("matchpathcon -n $(readlink -f /opt/dicomweb-site/orthanc/current)/bin/Orthanc")
+    host.run("cd /root && semodule --cil --extract=dicomweb_site")
+    transitions = host.run("cat /root/dicomweb_site.cil")
+    for domain in ("httpd_t", "postgresql_t"):
+        assert f"(allow init_t {domain} (process2 (nnp_transition nosuid_transition)))" in transitions
     assert ":bin_t:" in host.run("matchpathcon -n $(readlink -f /opt/dicomweb-site/pyupsrs/current)/venv/bin/pyupsrs")
 
 

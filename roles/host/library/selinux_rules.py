@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,24 @@ options:
     type: list
     elements: str
     default: []
+  domains:
+    description:
+      - Domains that services of systemd must enter though their units say C(NoNewPrivileges), which leaves them in systemd's own.
+      - They are allowed by a module of the policy, C(dicomweb_site).
+    type: list
+    elements: str
+    default: []
 """
 
 RETURN = r"""
 rules:
-  description: What was given to semanage.
+  description: What was given to semanage, and the module of the policy where it is another.
   type: list
   returned: always
 """
+
+
+MODULE = "dicomweb_site"
 
 
 def port_types(listing: str) -> dict[int, str]:
@@ -78,6 +89,20 @@ def missing_rules(wanted: dict[str, Any], types: dict[int, str], contexts: str, 
     return rules + [f"boolean -m --on {name}" for name in wanted["booleans"] if name not in on]
 
 
+def module_of(domains: list[str]) -> str:
+    """Return the policy's module that lets services enter their domains, in CIL; it passes over those that the policy lacks."""
+    form = "(optional {module}_{domain} (allow init_t {domain} (process2 (nnp_transition nosuid_transition))))\n"
+    return "".join(form.format(module=MODULE, domain=domain) for domain in sorted(domains))
+
+
+def installed_module() -> str:
+    """Return the module as it is installed, empty where it isn't."""
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(["semodule", "--cil", f"--extract={MODULE}"], cwd=directory, capture_output=True, check=False)
+        path = Path(directory, f"{MODULE}.cil")
+        return path.read_text() if path.exists() else ""
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -85,6 +110,7 @@ def main() -> None:
             "ports": {"type": "list", "elements": "dict", "default": []},
             "contexts": {"type": "list", "elements": "dict", "default": []},
             "booleans": {"type": "list", "elements": "str", "default": []},
+            "domains": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -103,12 +129,21 @@ def main() -> None:
         semanage("fcontext", "--list", "--noheading", "--locallist"),
         semanage("boolean", "--list", "--noheading"),
     )
+    wanted = module_of(module.params["domains"])
+    is_new = bool(wanted) and installed_module() != wanted
+    if is_new and not module.check_mode:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, f"{MODULE}.cil")
+            path.write_text(wanted)
+            result = subprocess.run(["semodule", "--install", str(path)], capture_output=True, text=True, check=False)
+        if result.returncode:
+            module.fail_json(msg=f"semodule --install {MODULE}: {result.stderr.strip()}")
     if rules and not module.check_mode:
         semanage("import", given="\n".join(rules) + "\n")
         for context in module.params["contexts"]:
             if Path(context["path"]).exists():
                 subprocess.run(["restorecon", "-R", context["path"]], check=False)
-    module.exit_json(changed=bool(rules), rules=rules)
+    module.exit_json(changed=bool(rules) or is_new, rules=rules + ([wanted] if is_new else []))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from selinux_rules import missing_rules, port_types
+from selinux_rules import missing_rules, module_of, port_types
 from ufw_rules import present_rules, wanted_rules
 
 LISTING = """\
@@ -40,6 +40,11 @@ def test_contexts_and_booleans_that_are_there_are_left() -> None:
     assert missing_rules(wanted, {}, there.replace("httpd_sys", "user"), off.replace("off)", "on)")) == [
         r"fcontext -m -f a -t httpd_sys_content_t '/srv/a\.b(/.*)?'"
     ]
+
+
+def test_the_module_is_the_same_in_any_order() -> None:
+    assert module_of(["postgresql_t", "httpd_t"]) == module_of(["httpd_t", "postgresql_t"])
+    assert module_of([]) == ""
 
 
 def test_rules_of_ufw_are_as_it_shows_them() -> None:
