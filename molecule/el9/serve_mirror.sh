@@ -21,8 +21,10 @@ cp "$binaries/libOrthancPostgreSQLIndex.so" "$binaries/libOrthancPostgreSQLStora
 setsid python3 -m http.server --bind 127.0.0.1 --directory "$mirror" 8911 >"$directory/mirror.log" 2>&1 </dev/null &
 echo $! >"$directory/mirror.pid"
 for _ in 1 2 3 4 5 6 7 8 9 10; do
-    python3 -c 'import urllib.request as u; u.urlopen("http://127.0.0.1:8911/")' 2>/dev/null && exit 0
     sleep 0.5
+    # Another server at that port would answer, too.
+    kill -0 "$(cat "$directory/mirror.pid")" 2>/dev/null || break
+    python3 -c 'import urllib.request as u; u.urlopen("http://127.0.0.1:8911/")' 2>/dev/null && exit 0
 done
-echo "the mirror doesn't answer" >&2
+echo "the mirror doesn't answer: $(tail -n 1 "$directory/mirror.log")" >&2
 exit 1
