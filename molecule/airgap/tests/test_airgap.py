@@ -70,7 +70,7 @@ def test_a_repository_that_was_changed_on_the_host_is_refused(host: Host) -> Non
     """Its index is signed: apt takes none that somebody has rewritten."""
     index = "/var/lib/dicomweb-bundle/current/repository/Packages"
     host.run(f"cp {index} /root/Packages && sed -i '0,/^SHA256: ./s//SHA256: 0/' {index}")
-    host.run("rm -rf /var/lib/dicomweb-bundle/lists/*")
+    host.run("rm -rf /var/lib/dicomweb-bundle-lists/*")
     try:
         refused = host.shell.run("APT_CONFIG=/etc/apt/dicomweb-bundle.conf apt-get update")
         assert refused.rc != 0, refused.stdout + refused.stderr
