@@ -16,8 +16,8 @@ DOCUMENTATION = r"""
 module: release
 short_description: Have the content of an archive as the current release in a directory
 description:
-  - Unpacks the archive into DIRECTORY/NAME, whole or not at all, and has DIRECTORY/current point to it. The release before stays, for
-    what still runs from it; older ones go. All of it is root's, and readable by all.
+  - Unpacks the archive into DIRECTORY/NAME, whole or not at all, and has DIRECTORY/current point to it. The release before stays,
+    for what still runs from it; older ones go. All of it is root's, and readable by all.
   - Where SELinux is, what was unpacked is given its types.
   - The archive is brought to the host only where it isn't the current release yet. In check mode only that is looked at.
 options:
