@@ -125,7 +125,7 @@ def test_a_status_is_passed_on(stored: Stored) -> None:
 @pytest.mark.parametrize(("called", "calling", "reason"), [("OTHER", "FRIEND", 7), ("RECEIVER", "STRANGER", 3)])
 def test_others_are_rejected_with_the_reason(called: str, calling: str, reason: int) -> None:
     association = associate(called, calling)
-    assert association.is_rejected
+    wait_for(lambda: association.is_rejected)
     assert association.acceptor.primitive and association.acceptor.primitive.diagnostic == reason
 
 
@@ -136,7 +136,8 @@ def test_beyond_its_places_it_rejects_for_now() -> None:
         wait_for(lambda: kept.append(associate()) or kept[-1].is_established)  # type: ignore[func-returns-value]
     try:
         refused = associate()
-        assert refused.is_rejected and refused.acceptor.primitive and refused.acceptor.primitive.result == 2
+        wait_for(lambda: refused.is_rejected)
+        assert refused.acceptor.primitive and refused.acceptor.primitive.result == 2
     finally:
         for association in kept:
             if association.is_established:
