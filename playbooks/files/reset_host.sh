@@ -59,6 +59,8 @@ rm -rf /etc/orthanc /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgre
     /etc/systemd/system/orthanc@.service /etc/systemd/system/nginx.service.d /etc/systemd/system/postgresql@.service.d \
     /etc/systemd/system/postgresql.service.d \
     /etc/dicomweb-firewall.nft /etc/systemd/system/dicomweb-firewall.service \
+    /var/lib/dicomweb-bundle /var/lib/dicomweb-bundle-lists /etc/apt/dicomweb-bundle.list /etc/apt/dicomweb-bundle.conf \
+    /etc/yum.repos.d/dicomweb-bundle.repo \
     /usr/local/sbin/dicomweb-quickack /etc/systemd/system/dicomweb-quickack.service "$@"
 systemctl daemon-reload
 echo "removed:$units"
