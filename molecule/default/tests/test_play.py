@@ -44,6 +44,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "access without users": ({"nginx_access": "basic", "nginx_http": "off"}, ["nginx_users"]),
     "access over plain HTTP": ({"nginx_access": "basic", "nginx_users": {"a": "b"}}, ["nginx_http", "redirect"]),
+    "network that is none": ({"site_dicom_networks": ["10.0.0.0/99"]}, ["10.0.0.0/99", "site_dicom_networks"]),
     "firewall that locks SSH out": ({"host_firewall_ssh_ports": [2222]}, ["host_firewall_ssh_ports", "22"]),
     "other PostgreSQL than the installed": ({"postgresql_version": "16"}, ["postgresql_version", "17"]),
     "HTTPS where it ends Orthanc": (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from networks import not_networks
 from selinux_rules import missing_rules, module_of, port_types
 from ufw_rules import present_rules, wanted_rules
 
@@ -59,3 +60,8 @@ def test_rules_of_ufw_are_as_it_shows_them() -> None:
     others = "Added user rules (see 'ufw status' for running firewall):\nufw allow 22/tcp\n"
     shown = others + "".join(f"ufw {line}\n" for line in lines)
     assert present_rules(shown) == lines
+
+
+def test_what_is_no_network_is_found() -> None:
+    assert not_networks(["10.0.0.0/8", "10.77.0.1", "10.77.0.1/24", "fd00::/8", "::1"]) == []
+    assert not_networks(["10.0.0.0/99", "dicom-web", "", "fd00::/200"]) == ["10.0.0.0/99", "dicom-web", "", "fd00::/200"]
