@@ -62,8 +62,11 @@ get_debs() {
     done
     in_root apt-get -qq --no-install-recommends install $libraries >/dev/null
     # RHEL 9's own Python is 3.9, as Debian 11's is; so are what Ansible needs of it, and the libraries that it was built with.
-    echo 'deb http://deb.debian.org/debian bullseye main' >"$root/etc/apt/sources.list.d/bullseye.list"
-    in_root apt-get -qq update
+    # Debian 11 is about to move to where old releases are.
+    for archive in deb.debian.org archive.debian.org; do
+        echo "deb http://$archive/debian bullseye main" >"$root/etc/apt/sources.list.d/bullseye.list"
+        ! in_root apt-get -qq update --error-on=any || break
+    done
     (
         cd "$work/debs"
         chroot "$root" sh -c "cd /root/packages/debs && apt-get -qq download $programs python3.9-minimal libpython3.9-minimal \
