@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,24 @@ def play(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str
         timeout=timeout,
         check=False,
     )
+
+
+def not_refused(cases: Iterable[tuple[dict[str, Any], str | list[str]]], *arguments: str) -> list[str]:
+    """Run the site's play with each wrong setting; return those that it didn't refuse with the words, before anything was changed.
+
+    Three at a time: a play waits for its host most of the time, and these leave it as it is.
+    """
+
+    def complaint(case: tuple[dict[str, Any], str | list[str]]) -> str:
+        setting, words = case
+        ended = play("site.yml", *arguments, "-e", json.dumps(setting))
+        said = " ".join((ended.stdout + ended.stderr).split())
+        changed = set(re.findall(r"changed=(\d+)", ended.stdout)) - {"0"}
+        missing = [word for word in ([words] if isinstance(words, str) else words) if word not in said]
+        return "" if ended.returncode and not missing and not changed else f"{setting}: {said[-1500:]}"
+
+    with ThreadPoolExecutor(3) as pool:
+        return [each for each in pool.map(complaint, cases) if each]
 
 
 HOSTS = [

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from datasets import ct_study
 from dimse_client import Modality
-from hosts import Host, play
+from hosts import Host, not_refused, play
 from pipeline_services import wait_for
 
 FILES = "find /var/lib/received_dicom -name '*.dcm'"
 
 
-@pytest.mark.parametrize(
-    ("setting", "said"),
-    [
+def test_wrong_settings_stop_the_play_before_anything_changes() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"pipeline_forwarder_rules": [{"match": {"Modality": "("}, "to": ["storage"]}]}, "pipeline_forwarder_rules: Rule 1"),
         ({"pipeline_forwarder_rules": [{"to": ["storage"]}]}, "match"),
         ({"pipeline_forwarder_servers": []}, "pipeline_forwarder_servers"),
@@ -29,12 +26,8 @@ FILES = "find /var/lib/received_dicom -name '*.dcm'"
         ({"pipeline_monitor_port": 22}, "pipeline_monitor_port"),
         ({"site_gateway_dicom_port": 4243}, "4243 is given twice"),
         ({"pipeline_monitor_outputdir": "/srv"}, "did you mean pipeline_monitor_output_dir"),
-    ],
-)
-def test_a_wrong_setting_stops_the_play_before_anything_changes(setting: dict[str, object], said: str) -> None:
-    done = play("site.yml", "--extra-vars", json.dumps(setting))
-    assert done.returncode != 0 and said in done.stdout + done.stderr
-    assert all(count == "0" for count in re.findall(r"changed=(\d+)", done.stdout))
+    ]
+    assert not_refused(cases) == []
 
 
 def sent(host: Host, directory: Path) -> str:

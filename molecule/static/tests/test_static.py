@@ -15,7 +15,7 @@ import requests
 from datasets import KINDS, Instance, ct_study, of_kind, read, same
 from dicomweb_client.api import DICOMwebClient
 from dimse_client import Archive, Modality
-from hosts import SSH, Host, play
+from hosts import SSH, Host, not_refused, play
 from moto.server import ThreadedMotoServer
 from pipeline_services import wait_for
 from web import DICOM, Web, parts
@@ -262,9 +262,8 @@ def test_it_is_brought_into_s3(host: Host, tmp_path: Path) -> None:
     assert host.run("systemctl is-active static-dicomweb-sync || true").strip() == "inactive"
 
 
-@pytest.mark.parametrize(
-    ("setting", "said"),
-    [
+def test_wrong_settings_stop_the_play_before_anything_changes() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"static_dicomweb_port": 80}, "static_dicomweb_port"),
         ({"static_dicomweb_port": 8042}, "8042"),
         ({"static_dicomweb_root": "/"}, "static_dicomweb_root"),
@@ -276,9 +275,5 @@ def test_it_is_brought_into_s3(host: Host, tmp_path: Path) -> None:
         ({"static_dicomweb_s3_buckets": [{"path": "x"}]}, "Bucket"),
         ({"static_dicomweb_s3_access_key": "x"}, "static_dicomweb_s3_secret_key"),
         ({"static_dicomweb_readonly": True}, "did you mean static_dicomweb_read_only"),
-    ],
-)
-def test_a_wrong_setting_stops_the_play_before_anything_changes(setting: dict[str, object], said: str) -> None:
-    done = play("site.yml", "--extra-vars", json.dumps(setting))
-    assert done.returncode != 0 and said in done.stdout + done.stderr
-    assert all(count == "0" for count in re.findall(r"changed=(\d+)", done.stdout))
+    ]
+    assert not_refused(cases) == []
