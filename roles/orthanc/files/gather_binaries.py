@@ -10,6 +10,7 @@ Standard input: {"mirror": "https://…", "binaries": [{"path": "orthanc/1.13.0/
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -122,14 +123,17 @@ def main() -> None:
     given = parser.parse_args()
     wanted = json.load(sys.stdin)
     given.cache.mkdir(parents=True, exist_ok=True)
-    if given.verb == "gather":
-        print(gather(wanted["mirror"], wanted["binaries"], given.cache))
-    elif given.verb == "mirror":
-        for name, path in keep_all(wanted["mirror"], wanted["binaries"], given.cache).items():
-            (given.to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, given.to / name)
-    else:
-        print(json.dumps(record(wanted["mirror"], wanted["binaries"], given.cache)))
+    # Ansible asks for every host at once.
+    with (given.cache / "lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if given.verb == "gather":
+            print(gather(wanted["mirror"], wanted["binaries"], given.cache))
+        elif given.verb == "mirror":
+            for name, path in keep_all(wanted["mirror"], wanted["binaries"], given.cache).items():
+                (given.to / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, given.to / name)
+        else:
+            print(json.dumps(record(wanted["mirror"], wanted["binaries"], given.cache)))
 
 
 if __name__ == "__main__":

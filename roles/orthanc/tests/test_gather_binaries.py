@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
+import gather_binaries
 import pytest
 from gather_binaries import Binary, gather, record
 
@@ -65,3 +69,12 @@ def test_a_mirror_that_lacks_one_is_named(mirror: Path, tmp_path: Path) -> None:
 def test_what_is_recorded_is_what_is_there(mirror: Path, tmp_path: Path) -> None:
     wanted = binaries(mirror)
     assert record(f"file://{mirror}", wanted, tmp_path / "cache") == {one["path"]: one["sha256"] for one in wanted}
+
+
+def test_several_at_once_fetch_it_once(mirror: Path, tmp_path: Path) -> None:
+    asked = json.dumps({"mirror": f"file://{mirror}", "binaries": binaries(mirror)})
+    command = [sys.executable, gather_binaries.__file__, "gather", f"--cache={tmp_path / 'cache'}"]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = {each.communicate(asked, timeout=60)[0] for each in started}
+    assert len(said) == 1
+    assert all(each.returncode == 0 for each in started)
