@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -42,6 +43,24 @@ def test_it_takes_the_path_of_rhel_9(host: Host) -> None:
     }
     assert wanted <= set(packages)
     assert "postgresql 15 [e]" in " ".join(host.run("dnf --quiet module list --enabled").split())
+
+
+def test_ansibles_own_facts_say_rhel_9(host: Host) -> None:
+    inventory = f"--inventory={PROJECT}/molecule/el9/inventory"
+    asked = [
+        "-m",
+        "ansible.builtin.setup",
+        "-a",
+        "filter=ansible_distribution,ansible_distribution_major_version,ansible_os_family,ansible_pkg_mgr",
+    ]
+    told = subprocess.run(["ansible", inventory, host.name, *asked], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for name, value in (
+        ("distribution", "RedHat"),
+        ("distribution_major_version", "9"),
+        ("os_family", "RedHat"),
+        ("pkg_mgr", "dnf"),
+    ):
+        assert re.search(rf"ansible_{name}\W+{value}\b", told), told
 
 
 @pytest.mark.parametrize("kind", KINDS)
