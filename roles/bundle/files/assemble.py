@@ -18,17 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from digests import sha256_of
 from packaging.utils import parse_wheel_filename
 
 
 def sums(directory: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below the directory, by its path there."""
-    found = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as stream:
-                found[str(path.relative_to(directory))] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+    return {str(path.relative_to(directory)): sha256_of(path) for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
 def fields_of(path: Path) -> list[str]:
@@ -116,8 +112,7 @@ def main() -> None:
         for name in ["manifest.json", *files]:
             tar.add(directory / name, name)
     os.replace(part, given.bundle)
-    with given.bundle.open("rb") as stream:
-        print(hashlib.file_digest(stream, "sha256").hexdigest())
+    print(sha256_of(given.bundle))
 
 
 if __name__ == "__main__":

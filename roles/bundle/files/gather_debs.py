@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -19,7 +18,9 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-from signing import SigningKey, need
+from digests import sha256_of
+from programs import need, run
+from signing import SigningKey
 
 
 def configuration(directory: Path, wanted: dict[str, Any]) -> list[str]:
@@ -47,21 +48,12 @@ def configuration(directory: Path, wanted: dict[str, Any]) -> list[str]:
     return [f"--option={name}={value}" for name, value in options.items()]
 
 
-def run(*command: str) -> str:
-    """Run a command; end with what it said where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{command[0]} {command[1]} failed:\n{(done.stderr or done.stdout)[-3000:]}")
-    return done.stdout
-
-
 def index(repository: Path) -> None:
     """Write Packages and Release of a repository whose packages are in it (the form is apt's flat one)."""
     entries = []
     for path in sorted(repository.glob("*.deb")):
         fields = run("dpkg-deb", "--field", str(path)).rstrip()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        entries.append(f"{fields}\nFilename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {digest}\n")
+        entries.append(f"{fields}\nFilename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {sha256_of(path)}\n")
     packages = "\n".join(entries).encode()
     (repository / "Packages").write_bytes(packages)
     digest = hashlib.sha256(packages).hexdigest()

@@ -11,7 +11,6 @@ import bz2
 import gzip
 import json
 import lzma
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,16 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from signing import SigningKey, need
+from programs import need, run
+from signing import SigningKey
 
 _OPENERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress, ".bz2": bz2.decompress}
-
-
-def run(*command: str) -> None:
-    """Run a command; end with what it said where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command[:2])} failed:\n{(done.stderr or done.stdout)[-3000:]}")
 
 
 def repository_file(repository: dict[str, Any]) -> str:

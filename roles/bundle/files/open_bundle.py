@@ -6,7 +6,6 @@ Prints {"directory": …, "release": …, "platform": …, "architecture": …}.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -15,16 +14,12 @@ import tarfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+from digests import sha256_of
+
 
 def refuse(bundle: Path, why: str) -> NoReturn:
     """End with what is wrong, and what to do."""
     sys.exit(f"bundle {bundle}: {why}. Copy it again from where it was made, or make it anew by playbooks/bundle.yml.")
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def verified(bundle: Path, directory: Path) -> dict[str, Any]:
@@ -42,7 +37,7 @@ def verified(bundle: Path, directory: Path) -> dict[str, Any]:
     if strange := sorted(found - files.keys()):
         refuse(bundle, f"{strange[0]} is in it, which its manifest doesn't name")
     for name, wanted in files.items():
-        has = digest_of(directory / name)
+        has = sha256_of(directory / name)
         if has != wanted:
             refuse(bundle, f"{name} has the SHA-256 {has}, and its manifest says {wanted}")
     return manifest
@@ -66,7 +61,7 @@ def main() -> None:
     bundle: Path = given.bundle
     if not bundle.is_file():
         refuse(bundle, "there is no such file")
-    digest = digest_of(bundle)
+    digest = sha256_of(bundle)
     if given.sha256 and given.sha256 != digest:
         refuse(bundle, f"it has the SHA-256 {digest}, and bundle_sha256 says {given.sha256}")
     release = digest[:16]

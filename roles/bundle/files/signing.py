@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
-
-def need(*programs: str) -> None:
-    """End where this machine lacks a program."""
-    missing = [program for program in programs if not shutil.which(program)]
-    if missing:
-        sys.exit(f"This machine has no {', '.join(missing)}: install what brings them (gnupg; for RHEL dnf, createrepo-c and rpm).")
+from programs import run
 
 
 class SigningKey:
@@ -30,10 +23,7 @@ class SigningKey:
         self._home.cleanup()
 
     def _gpg(self, *arguments: str) -> None:
-        command = ["gpg", "--homedir", self._home.name, "--batch", "--yes", "--quiet", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"gpg failed:\n{done.stderr}")
+        run("gpg", "--homedir", self._home.name, "--batch", "--yes", "--quiet", *arguments)
 
     def sign_clear(self, path: Path, target: Path) -> None:
         """Write the file with its signature around it, as apt has InRelease."""
