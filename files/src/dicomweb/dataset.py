@@ -59,10 +59,11 @@ def read_json(body: bytes) -> Any:
     """Parse JSON; raise RequestError (400) where it is none, says a name twice, or has a number that isn't finite."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            names = [name for name, _ in pairs]
-            raise RequestError(400, f"The body has {next(name for name in names if names.count(name) > 1)!r} twice in one object.")
+        made: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in made:
+                raise RequestError(400, f"The body has {name[:80]!r} twice in one object.")
+            made[name] = value
         return made
 
     def refuse(text: str) -> NoReturn:

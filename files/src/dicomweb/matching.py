@@ -43,13 +43,36 @@ def _value(tag: str, value: str, fuzzy: bool) -> _ValueTest:
         low, high = bounds(tag, value)
         return lambda each: each >= low and each[: len(high)] <= high
     if has_wildcard(value) and not vrs <= WITHOUT_WILDCARDS:
-        pattern = _pattern(value)
-        return lambda each: pattern.fullmatch(str(each)) is not None
+        pattern = _Pattern(value)
+        return lambda each: pattern.matches(str(each))
     return lambda each: str(each).strip() == value.strip()
 
 
-def _pattern(value: str) -> re.Pattern[str]:
-    return re.compile(re.escape(value).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+class _Pattern:
+    """A value with wildcards. What stands between two `*` is looked for once, from left to right.
+
+    One regular expression for all of it would try each `*` at every place, and take minutes for a dozen of them.
+    """
+
+    def __init__(self, value: str) -> None:
+        pieces = value.split("*")
+        self._lengths = len(pieces[0]), len(pieces[-1])
+        self._pieces = [re.compile(re.escape(piece).replace(r"\?", "."), re.DOTALL) for piece in pieces]
+
+    def matches(self, text: str) -> bool:
+        """Return whether the whole text is such a value."""
+        if len(self._pieces) == 1:
+            return self._pieces[0].fullmatch(text) is not None
+        begin, end = self._lengths[0], len(text) - self._lengths[1]
+        beginning, *middle, ending = self._pieces
+        if begin > end or not beginning.match(text) or not ending.match(text, end):
+            return False
+        for piece in middle:
+            found = piece.search(text, begin, end)
+            if not found:
+                return False
+            begin = found.end()
+        return True
 
 
 def _name(value: str, fuzzy: bool) -> _ValueTest:
@@ -57,8 +80,8 @@ def _name(value: str, fuzzy: bool) -> _ValueTest:
         beginnings = [re.compile(rf"(^|[\s^,.-]){re.escape(word)}") for word in words(value)]
         return lambda name: all(beginning.search(plain(" ".join(name.values()))) for beginning in beginnings)
     groups = value.split("=")
-    patterns = [_pattern(group.lower().rstrip("^ ") or group) for group in groups]
+    patterns = [_Pattern(group.lower().rstrip("^ ") or group) for group in groups]
     if len(groups) == 1:
-        return lambda name: any(patterns[0].fullmatch(group.lower().rstrip("^ ")) for group in name.values())
+        return lambda name: any(patterns[0].matches(group.lower().rstrip("^ ")) for group in name.values())
     wanted = [(group, pattern) for group, text, pattern in zip(NAME_GROUPS, groups, patterns, strict=False) if text]
-    return lambda name: all(pattern.fullmatch(name.get(group, "").lower().rstrip("^ ")) for group, pattern in wanted)
+    return lambda name: all(pattern.matches(name.get(group, "").lower().rstrip("^ ")) for group, pattern in wanted)

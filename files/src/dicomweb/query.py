@@ -9,6 +9,8 @@ from typing import Any
 from dicomweb.attributes import described, tag_of, vrs_of
 from dicomweb.errors import RequestError
 
+_DEEPEST = 8
+
 Matching = dict[str, Any]
 """Tags with the value asked for; a tag of a sequence with the Matching of one item."""
 
@@ -59,6 +61,8 @@ def add_key(matching: Matching, name: str, value: str) -> None:
         raise RequestError(400, f"The key {name[:80]} has a value that no attribute can have.")
     here = matching
     parts = name.split(".")
+    if len(parts) > _DEEPEST:
+        raise RequestError(400, f"The key {name[:80]} lies in {len(parts) - 1} sequences: a search goes {_DEEPEST - 1} deep.")
     tags = [_tag(part, name) for part in parts]
     for tag in tags[:-1]:
         if "SQ" not in vrs_of(tag):
