@@ -20,11 +20,11 @@ os.environ["MOLECULE_SCENARIO_DIRECTORY"] = str(BENCH)
 sys.path[:0] = [str(PROJECT / "molecule/shared"), str(PROJECT / "files/tests")]
 
 from datasets import ct_study  # noqa: E402 - the path is set above
-from hosts import SSH  # noqa: E402
+from hosts import HOSTS, SSH  # noqa: E402
 from lab import line, on_bare_hosts, played  # noqa: E402
 from worklist import measure  # noqa: E402
 
-BUILT, PLAIN = "10.77.0.41", "10.77.0.42"
+BUILT, PLAIN = (host.address for host in HOSTS)
 PACKAGES = (
     "postgresql orthanc orthanc-dicomweb orthanc-postgresql nginx-light libnginx-mod-http-perl openssl nftables "
     "systemd-timesyncd python3-psycopg2"

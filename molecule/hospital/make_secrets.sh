@@ -24,6 +24,6 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
     -keyout ca.key -out ca.crt 2>/dev/null
 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj '/CN=dicom.hospital.example' \
     -keyout dicom.hospital.example.key -out site.csr 2>/dev/null
-printf 'subjectAltName=DNS:dicom.hospital.example,IP:10.77.0.33\n' >site.ext
+printf 'subjectAltName=DNS:dicom.hospital.example,IP:10.77.3.13\n' >site.ext
 openssl x509 -req -in site.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 90 -extfile site.ext \
     -out dicom.hospital.example.crt 2>/dev/null

@@ -19,10 +19,11 @@ import yaml
 from dimse_client import Archive
 from web import Web
 
-LAB = Path("/var/lib/dicomweb-lab")
-SSH = ["-i", str(LAB / "id_ed25519"), "-o", f"UserKnownHostsFile={LAB}/known_hosts", "-o", "BatchMode=yes"]
 PROJECT = Path(__file__).parents[2]
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+# Its hosts' roots and keys, as shared/group_vars/hosts.yml has it.
+LAB = Path("/var/lib/dicomweb-molecule") / SCENARIO.name
+SSH = ["-i", str(LAB / "id_ed25519"), "-o", f"UserKnownHostsFile={LAB}/known_hosts", "-o", "BatchMode=yes"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Host:
         return json.loads(self.run(f"echo {shlex.quote(given)} | python3 -c {shlex.quote(program)}"))
 
 
-def play(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+def play(*arguments: str, timeout: int = 900) -> subprocess.CompletedProcess[str]:
     """Run ansible-playbook on the scenario's inventory, from the root of the project."""
     return subprocess.run(
         ["ansible-playbook", f"--inventory={SCENARIO}/inventory", *arguments],
@@ -117,3 +118,5 @@ HOSTS = [
     Host(name, settings["ansible_host"])
     for name, settings in yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text())["all"]["hosts"].items()
 ]
+# The control node's own address in the scenario's network.
+CONTROL_NODE = HOSTS[0].address.rpartition(".")[0] + ".1"

@@ -92,3 +92,19 @@ def test_every_scenario_is_run() -> None:
     (made,) = re.findall(r"^scenarios := (.*)$", (project / "Makefile").read_text(), re.MULTILINE)
     assert set(made.split()) == there - {"ubuntu"}
     assert set(read(project / ".github/workflows/test.yml")["jobs"]["molecule"]["strategy"]["matrix"]["scenario"]) == there
+
+
+def test_scenarios_can_run_side_by_side() -> None:
+    """Each has a name, a network and hosts that no other has, nor a lab: they are directories and interfaces of one machine."""
+    project = ROLES[0].parent.parent
+    names, networks = {"lab", "pipeline"}, {"10.77.0"}
+    for path in sorted(project.glob("molecule/*/inventory/hosts.yml")):
+        inventory = path.parents[1].name
+        hosts = read(path)["all"]["hosts"]
+        (network,) = {settings["ansible_host"].rpartition(".")[0] for settings in hosts.values()}
+        assert network not in networks, f"{inventory} is in the network of another"
+        assert not names & hosts.keys(), f"{inventory} has a host of another's name"
+        names |= hosts.keys()
+        networks.add(network)
+        site = f"site_name: molecule-{inventory}\n"
+        assert any(site in each.read_text() for each in path.parent.rglob("*.yml")), f"{inventory} has no site_name of its own"

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import not_refused, play
+from hosts import CONTROL_NODE, not_refused, play
 from pki import pair
 
 LIMIT = "--limit=debian13,localhost"
+AWAY = {"host": CONTROL_NODE, "port": 9, "name": "o", "user": "o", "password": "p"}
 FIRST = {"name": "main", "aet": "ORTHANC", "dicom_port": 4242, "http_port": 8042}
 
 # What is set, and what the message must say: the variable, and what is wrong with it.
@@ -39,8 +40,8 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "wrong type": ({"nginx_https_port": "secure"}, ["nginx_https_port", "int"]),
     "unknown choice": ({"nginx_access": "basci"}, ["nginx_access", "basic"]),
     "database that doesn't answer": (
-        {"orthanc_instances": [{**FIRST, "database": {"host": "10.77.0.1", "port": 9, "name": "o", "user": "o", "password": "p"}}]},
-        ["can't reach 10.77.0.1:9", "orthanc_instances"],
+        {"orthanc_instances": [{**FIRST, "database": AWAY}]},
+        [f"can't reach {CONTROL_NODE}:9", "orthanc_instances"],
     ),
     "access without users": ({"nginx_access": "basic", "nginx_http": "off"}, ["nginx_users"]),
     "access over plain HTTP": ({"nginx_access": "basic", "nginx_users": {"a": "b"}}, ["nginx_http", "redirect"]),

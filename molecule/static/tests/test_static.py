@@ -15,15 +15,14 @@ import requests
 from datasets import KINDS, Instance, ct_study, of_kind, read, same
 from dicomweb_client.api import DICOMwebClient
 from dimse_client import Archive, Modality
-from hosts import SSH, Host, not_refused, play
+from hosts import CONTROL_NODE, SSH, Host, not_refused, play
 from moto.server import ThreadedMotoServer
 from pipeline_services import wait_for
 from web import DICOM, Web, parts
 
 STATIC = "~/static-dicomweb"
 TREE = "/var/lib/static-dicomweb"
-# The control node's end of the lab's network, and a port there.
-BRIDGE, S3_PORT = "10.77.0.1", 8124
+S3_PORT = 8124
 
 
 def held(web: Web, study: str) -> list[dict[str, Any]]:
@@ -227,9 +226,9 @@ def test_services_are_confined_and_the_tree_is_for_nginx_alone(host: Host) -> No
 
 
 def test_it_is_brought_into_s3(host: Host, tmp_path: Path) -> None:
-    server = ThreadedMotoServer(BRIDGE, S3_PORT, verbose=False)
+    server = ThreadedMotoServer(CONTROL_NODE, S3_PORT, verbose=False)
     server.start()
-    endpoint = f"http://{BRIDGE}:{S3_PORT}"
+    endpoint = f"http://{CONTROL_NODE}:{S3_PORT}"
     names = {"aws_access_key_id": "key-of-a-test", "aws_secret_access_key": "s3cret-of-a-test"}
     client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **names)
     client.create_bucket(Bucket="images")

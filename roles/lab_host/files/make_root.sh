@@ -6,6 +6,10 @@ suite=$1
 packages=$2
 target=$3
 here=$(cd "$(dirname "$0")" && pwd)
+# Scenarios that run side by side may want the same one.
+exec 9>"$target.lock"
+flock 9
+[ ! -e "$target" ] || exit 0
 forget_host_keys='rm -f "$1"/etc/ssh/ssh_host_*'
 
 case $suite in
