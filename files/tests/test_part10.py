@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from datasets import PYDICOM_FILES
 from dimse.part10 import IMPLICIT, encode, file_head, read_texts, read_texts_slowly
-from pydicom.data import get_testdata_files
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
@@ -64,16 +64,14 @@ def test_a_beginning_that_ends_too_soon_is_told() -> None:
         assert read_texts(content[:length], ExplicitVRLittleEndian, TAGS) in (None, whole)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in get_testdata_files("*.dcm") if "palettes" not in path], ids=lambda path: path[-40:]
-)
-def test_real_files(path: str) -> None:
+@pytest.mark.parametrize("path", PYDICOM_FILES, ids=lambda path: path.name)
+def test_real_files(path: Path) -> None:
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
         syntax = dataset.file_meta.TransferSyntaxUID
     except Exception:
         pytest.skip("not a file with a transfer syntax")
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         pydicom.filereader.read_preamble(file, force=False)
         pydicom.filereader._read_file_meta_info(file)
         content = file.read()

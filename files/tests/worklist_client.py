@@ -7,7 +7,7 @@ import json
 import ssl
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import requests
@@ -213,12 +213,21 @@ def persist(request: Callable[[], requests.Response], done: int, already: int | 
     raise AssertionError("never answered")
 
 
-def events(channel: ClientConnection, count: int, timeout: float = 30) -> list[tuple[int, str, Dataset]]:
-    """Return the next events of a channel: type, workitem's UID, dataset."""
-    made = []
-    for _ in range(count):
+Event = tuple[int, str, Dataset]
+
+
+def events(channel: ClientConnection, count: int, timeout: float = 30, after: Iterable[Event] = ()) -> list[Event]:
+    """Return the next events of a channel: type, workitem's UID, dataset.
+
+    `after` are those that a former channel of the subscriber brought: what it hadn't confirmed when it was closed comes again, with
+    the same Message ID.
+    """
+    known = {dataset["00000110"]["Value"][0] for _, _, dataset in after}
+    made: list[Event] = []
+    while len(made) < count:
         dataset = json.loads(channel.recv(timeout=timeout))
-        made.append((dataset["00001002"]["Value"][0], dataset["00001000"]["Value"][0], dataset))
+        if dataset["00000110"]["Value"][0] not in known:
+            made.append((dataset["00001002"]["Value"][0], dataset["00001000"]["Value"][0], dataset))
     return made
 
 

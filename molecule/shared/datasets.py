@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy
 import pydicom
 from pydicom.data import get_testdata_file
+from pydicom.data.data_manager import DATA_ROOT
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     EncapsulatedPDFStorage,
@@ -41,6 +42,10 @@ KINDS = {
     "ecg": "waveform_ecg.dcm",
     "pdf": "",
 }
+
+# Every DICOM file that comes inside pydicom's wheel. Its get_testdata_files() asks the internet for others each time it is called,
+# and waits a minute where there is none.
+PYDICOM_FILES = sorted((Path(DATA_ROOT) / "test_files").rglob("*.dcm"))
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,18 @@ import numpy
 import pydicom
 import pytest
 import requests
-from datasets import KINDS, Instance, comparable, ct_study, named, read, same
+from datasets import KINDS, PYDICOM_FILES, Instance, comparable, ct_study, named, read, same
 from dicomweb_client.api import DICOMwebClient
 from orthanc_server import OrthancServer
 from PIL import Image
 from proxy_server import Proxy, parts_of
-from pydicom.data import get_charset_files, get_testdata_files
+from pydicom.data import get_charset_files
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 # 12 bits of JPEG Extended: no decoder of a free license that the GPL doesn't bind has them.
 # Orthanc finds no presentation context for these by C-GET, also for DCMTK's getscu.
 UNSENT = ("rtdose_rle.dcm", "rtdose_rle_1frame.dcm")
-FILES = [path for path in get_testdata_files("*.dcm") if Path(path).is_file()]
 UNDECODABLE = "jpeg-extended"
 WITH_PIXELS = [kind for kind in KINDS if kind not in ("rt-plan", "rt-structure-set", "sr", "ecg", "pdf", UNDECODABLE)]
 
@@ -43,9 +42,9 @@ def test_every_kind_comes_as_it_is_stored(proxy: Proxy, stored: dict[str, Instan
     assert same(read(alone.content), instance.dataset)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: Path(path).name)
-def test_every_file_of_pydicom_comes_as_the_archive_has_it(proxy: Proxy, archive: OrthancServer, path: str) -> None:
-    stored = archive.session.post(f"{archive.url}/instances", data=Path(path).read_bytes(), timeout=60)
+@pytest.mark.parametrize("path", PYDICOM_FILES, ids=lambda path: path.name)
+def test_every_file_of_pydicom_comes_as_the_archive_has_it(proxy: Proxy, archive: OrthancServer, path: Path) -> None:
+    stored = archive.session.post(f"{archive.url}/instances", data=path.read_bytes(), timeout=60)
     if stored.status_code != 200:
         pytest.skip("the archive doesn't take it")
     identifier = stored.json()["ID"]
@@ -54,7 +53,7 @@ def test_every_file_of_pydicom_comes_as_the_archive_has_it(proxy: Proxy, archive
     url = f"/studies/{kept.StudyInstanceUID}/series/{kept.SeriesInstanceUID}/instances/{kept.SOPInstanceUID}"
     answer = proxy.get(url, AS_STORED)
     archive.session.delete(f"{archive.url}/instances/{identifier}", timeout=60).raise_for_status()
-    if Path(path).name in UNSENT and answer.status_code != 200:
+    if path.name in UNSENT and answer.status_code != 200:
         assert answer.status_code == 502 and "could not send 1 instances, status 0xC000" in answer.json()["message"]
         return
     assert answer.status_code == 200, answer.text

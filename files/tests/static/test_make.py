@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from datasets import ct_study, of_kind
+from datasets import PYDICOM_FILES, ct_study, of_kind
 from dicomweb.pixels import frame_count
 from dimse.part10 import DEFLATED, file_head
 from mkdicomweb import create, run
-from pydicom.data import get_testdata_files
 from pydicom.encaps import generate_frames
 from pydicom.multival import MultiValue
 from pydicom.pixels import pixel_array
@@ -191,18 +190,16 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert not list((root / "incoming").iterdir())
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in get_testdata_files("*.dcm") if Path(path).is_file()], ids=lambda path: Path(path).name
-)
-def test_every_file_of_pydicom_is_kept_byte_for_byte_or_named(path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", PYDICOM_FILES, ids=lambda path: path.name)
+def test_every_file_of_pydicom_is_kept_byte_for_byte_or_named(path: Path, tmp_path: Path) -> None:
     root = tmp_path / "tree"
-    done = create(root, Path(path))
+    done = create(root, path)
     kept = [directory for directory in root.glob("instances/*/*/*") if directory.parent.name != "shared"]
     if done.exit_code:
         assert done.output.count(f"{path}: ") == 1 and not kept
         return
     (directory,) = kept
-    assert b"".join(dicom(directory)) == Path(path).read_bytes()
+    assert b"".join(dicom(directory)) == path.read_bytes()
     dataset = pydicom.dcmread(path, force=True)
     model = Metadata(root / "instances" / dataset.StudyInstanceUID / "shared").attributes(directory)
     is_as_pydicom_reads_it(directory, dataset, model)
