@@ -1,49 +1,63 @@
 # make lab       a DICOMweb site on a bare host that this machine boots, with a study in it
 # make pipeline  a D-DW-D pipeline on another such host, with a study that has gone through it
-# make test      lint, unit tests and Molecule
+# make check     lint, unit tests and one scenario on one host: before each commit
+# make test      lint, unit tests and Molecule: everything that is checked
 # make bench     the speeds that docs/speed.md tells
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3
+# The distribution's where it is new enough: one that was compiled by hand is a third slower as a rule, and Ansible is most of what runs here.
+new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell /usr/bin/python3 $(new_enough) 2>/dev/null && echo /usr/bin/python3 || echo python3)
 LAB_SUITE ?= trixie
+# How many parts of the test run at once.
+JOBS ?= 3
 bin := .venv/bin
 export ANSIBLE_FORCE_COLOR := $(if $(shell test -t 1 && echo tty),1,0)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# DCMTK's programs, by their path: pynetdicom puts others of the same names into the virtual environment.
-dcmtk := /usr/bin/storescu
-postgres := /usr/share/postgresql-common/pg_wrapper
-chromium := /usr/bin/chromedriver
-nginx := /usr/sbin/nginx
 ohif := .cache/ohif/package/dist/index.html
 ohif_version := 3.12.10
-orthanc := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
-bundler := /usr/bin/createrepo_c
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help lab lab-down pipeline pipeline-down test lint unit molecule bench clean
+# What is sent and looked at from this machine, and what boots hosts on it.
+client_packages := dcmtk openssl curl openssh-client
+host_packages := mmdebstrap systemd-container nftables iproute2 procps debian-archive-keyring
+# What the services are tested over, the browser that shows their pages, and what gathers and signs bundles.
+test_packages := $(client_packages) $(host_packages) postgresql orthanc orthanc-dicomweb nginx-light chromium chromium-driver \
+  gnupg dnf createrepo-c rpm
+
+# Asks nobody where all of them are there: parts of the test run side by side, and apt-get can't.
+define installed
+@count=$$(dpkg-query --show --showformat='$${db:Status-Status}\n' $(1) 2>/dev/null | grep -cx installed) || true; \
+[ "$$count" -eq $(words $(1)) ] || { $(sudo) apt-get update -q && \
+  $(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
+endef
+
+.PHONY: help lab lab-down pipeline pipeline-down test check lint unit molecule bench clean client-packages test-packages
 
 help: ## list what can be made
 	@sed -n 's/^# make/make/p' Makefile
 
 .venv/.installed: requirements.txt requirements-dev.txt $(wildcard files/requirements/*.txt)
 	@command -v $(PYTHON) >/dev/null || { echo "Install Python 3.11 or newer, or name one by PYTHON=" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@$(PYTHON) $(new_enough) || \
 	  { echo "$$($(PYTHON) --version) is too old: name a Python of 3.11 or newer by PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { $(sudo) apt-get update -q && $(sudo) apt-get install -q -y --no-install-recommends python3-venv; }
 	@echo "Installing the control node's tools into .venv"
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(bin)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes $(foreach lock,$(wildcard files/requirements/*.txt),--requirement $(lock))
 	touch $@
 
-$(dcmtk):
-	$(sudo) apt-get update -q
-	$(sudo) apt-get install -q -y --no-install-recommends dcmtk openssl curl openssh-client
+client-packages:
+	$(call installed,$(client_packages))
 
-lab: .venv/.installed $(dcmtk) ## build the site on a bare host of the lab and send a study to it
+test-packages:
+	$(call installed,$(test_packages))
+
+lab: .venv/.installed client-packages ## build the site on a bare host of the lab and send a study to it
 	$(bin)/ansible-playbook playbooks/lab_up.yml -e lab_suite=$(LAB_SUITE)
 	$(bin)/ansible-playbook -i inventories/lab site.yml
 	$(bin)/ansible-playbook -i inventories/lab playbooks/verify.yml
@@ -53,7 +67,7 @@ lab: .venv/.installed $(dcmtk) ## build the site on a bare host of the lab and s
 lab-down: .venv/.installed ## remove the lab's host with all that is in it
 	$(bin)/ansible-playbook -i inventories/lab playbooks/lab_down.yml
 
-pipeline: .venv/.installed $(dcmtk) ## build the pipeline on a bare host of the lab and send a study through it
+pipeline: .venv/.installed client-packages ## build the pipeline on a bare host of the lab and send a study through it
 	$(bin)/ansible-playbook -i inventories/pipeline playbooks/lab_up.yml -e lab_suite=$(LAB_SUITE)
 	$(bin)/ansible-playbook -i inventories/pipeline site.yml
 	$(bin)/ansible-playbook -i inventories/pipeline playbooks/verify.yml
@@ -63,7 +77,14 @@ pipeline: .venv/.installed $(dcmtk) ## build the pipeline on a bare host of the 
 pipeline-down: .venv/.installed ## remove the pipeline's host with all that is in it
 	$(bin)/ansible-playbook -i inventories/pipeline playbooks/lab_down.yml
 
-test: lint unit molecule ## everything that is checked
+# One after another they would take an hour, most of it waiting. Those that fail most easily, and those that take longest, begin.
+scenarios := default el9 pipeline static proxy worklist airgap hospital upstream
+parts := unit lint $(scenarios:%=molecule-%)
+test: .venv/.installed test-packages $(ohif) ## everything that is checked
+	$(bin)/python molecule/run_parts.py --jobs $(JOBS) $(parts)
+
+check: .venv/.installed test-packages $(ohif) ## what is checked before each commit
+	$(bin)/python molecule/run_parts.py --jobs $(JOBS) unit lint molecule-upstream
 
 lint: .venv/.installed
 	$(bin)/yamllint --strict .
@@ -71,19 +92,6 @@ lint: .venv/.installed
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/ansible-lint
-
-# The services are tested over the real PostgreSQL, the real Orthanc and the real nginx.
-$(postgres):
-	$(sudo) apt-get update -q
-	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql
-
-$(orthanc):
-	$(sudo) apt-get update -q
-	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb
-
-$(nginx):
-	$(sudo) apt-get update -q
-	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nginx-light
 
 # The viewer that static DICOMweb is made for.
 $(ohif):
@@ -94,27 +102,17 @@ $(ohif):
 	tar -C .cache/ohif -xzf .cache/ohif/ohif-app-$(ohif_version).tgz
 	touch $@
 
-unit: .venv/.installed $(postgres) $(orthanc) $(dcmtk) $(nginx) $(chromium) $(ohif)
-	$(bin)/pytest --numprocesses 3 --dist loadfile roles files
+# The files that take longest begin.
+unit: .venv/.installed test-packages $(ohif)
+	$(bin)/pytest --numprocesses 4 --dist loadfile roles files
 
-# Bundles are gathered and signed by these.
-$(bundler):
-	$(sudo) apt-get update -q
-	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends gnupg dnf createrepo-c rpm
+molecule: .venv/.installed test-packages ## the scenarios alone
+	$(bin)/python molecule/run_parts.py --jobs $(JOBS) $(scenarios:%=molecule-%)
 
-# Pages are looked at in a browser.
-$(chromium):
-	$(sudo) apt-get update -q
-	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium chromium-driver
-
-# One after another, since each boots hosts of its own.
-scenarios := el9 airgap default hospital upstream worklist pipeline proxy static
-molecule: $(scenarios:%=molecule-%)
-
-molecule-%: .venv/.installed $(dcmtk) $(chromium) $(bundler)
+molecule-%: .venv/.installed test-packages
 	$(bin)/molecule test --scenario-name $*
 
-bench: .venv/.installed $(dcmtk) ## measure, and print the table of docs/speed.md
+bench: .venv/.installed client-packages ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py
 
 clean: ## remove what was installed into the checkout
