@@ -102,7 +102,6 @@ $(ohif):
 	tar -C .cache/ohif -xzf .cache/ohif/ohif-app-$(ohif_version).tgz
 	touch $@
 
-# The files that take longest begin.
 unit: .venv/.installed test-packages $(ohif)
 	$(bin)/pytest --numprocesses 4 --dist loadfile roles files
 
@@ -110,7 +109,8 @@ molecule: .venv/.installed test-packages ## the scenarios alone
 	$(bin)/python molecule/run_parts.py --jobs $(JOBS) $(scenarios:%=molecule-%)
 
 molecule-%: .venv/.installed test-packages
-	$(bin)/molecule test --scenario-name $*
+	@flock --nonblock --close --conflict-exit-code 75 /run/lock/dicomweb-molecule-$* $(bin)/molecule test --scenario-name $* || \
+	  { status=$$?; [ $$status -ne 75 ] || echo "The scenario $* is being run on this machine already: wait for its end." >&2; exit $$status; }
 
 bench: .venv/.installed client-packages ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py
