@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Callable
@@ -32,8 +30,8 @@ def received(host: Host, directory: Path) -> dict[str, Dataset]:
     """Fetch the tree and read it; no instance may be there twice."""
     command = ["ssh", *SSH, f"root@{host.address}", f"tar -C {TREE} --exclude='./.*' -cf - ."]
     archive = subprocess.run(command, capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
-        tree.extractall(directory, filter="data")
+    directory.mkdir()
+    subprocess.run(["tar", f"--directory={directory}", "-xf", "-"], input=archive, check=True)
     files = list(directory.rglob("*.dcm"))
     found: dict[str, Dataset] = {}
     for path in files:

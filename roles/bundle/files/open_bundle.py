@@ -51,6 +51,17 @@ def forget(cache: Path, current: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def unpack(bundle: Path, target: Path) -> None:
+    """Unpack a bundle; raise TarError where something in it is no file or directory below the target."""
+    # Debian 12's Python 3.11.2 doesn't have what tarfile checks by itself.
+    checked: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    with tarfile.open(bundle) as tar:
+        for entry in tar:
+            if entry.name.startswith("/") or ".." in Path(entry.name).parts or not (entry.isdir() or entry.isfile()):
+                raise tarfile.TarError(f"{entry.name} is no file or directory below it")
+            tar.extract(entry, target, set_attrs=False, **checked)
+
+
 def main() -> None:
     """Open, and print where."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,8 +81,7 @@ def main() -> None:
         part = given.cache / f"{release}.part"
         shutil.rmtree(part, ignore_errors=True)
         try:
-            with tarfile.open(bundle) as tar:
-                tar.extractall(part, filter="data")
+            unpack(bundle, part)
         except (tarfile.TarError, OSError) as error:
             refuse(bundle, f"it can't be unpacked ({error})")
         verified(bundle, part)

@@ -64,8 +64,8 @@ def refused(bundle: Path, cache: Path, *arguments: str) -> str:
 
 def repacked(bundle: Path, target: Path, change: dict[str, bytes | None]) -> Path:
     """Return a copy in which files have another content, are missing or are new."""
-    with tarfile.open(bundle) as tar:
-        tar.extractall(target.parent / "repacked", filter="data")
+    (target.parent / "repacked").mkdir()
+    subprocess.run(["tar", "--extract", f"--file={bundle}", f"--directory={target.parent}/repacked"], check=True)
     for name, content in change.items():
         path = target.parent / "repacked" / name
         if content is None:
