@@ -11,8 +11,8 @@ SHELL := /bin/bash
 new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell /usr/bin/python3 $(new_enough) 2>/dev/null && echo /usr/bin/python3 || echo python3)
 LAB_SUITE ?= trixie
-# How many parts of the test run at once.
-JOBS ?= 3
+# How many parts of the test run at once: two more than there are cores, since each waits for its hosts now and then.
+JOBS ?= $(shell expr $$(nproc) + 2)
 bin := .venv/bin
 export ANSIBLE_FORCE_COLOR := $(if $(shell test -t 1 && echo tty),1,0)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
