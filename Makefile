@@ -6,6 +6,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+# What is installed before isn't by several at once: run_parts.py is what runs side by side.
+.NOTPARALLEL:
 
 # The distribution's where it is new enough: one that was compiled by hand is a third slower as a rule, and Ansible is most of what runs here.
 new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -45,6 +47,7 @@ help: ## list what can be made
 	  { echo "$$($(PYTHON) --version) is too old: name a Python of 3.11 or newer by PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { $(sudo) apt-get update -q && $(sudo) apt-get install -q -y --no-install-recommends python3-venv; }
+	@[ ! -L .venv ] || { echo ".venv is a link to $$(readlink .venv), which isn't this checkout's to empty: remove it" >&2; exit 1; }
 	@echo "Installing the control node's tools into .venv"
 	$(PYTHON) -m venv --clear .venv
 	$(bin)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
@@ -103,14 +106,22 @@ $(ohif):
 	touch $@
 
 unit: .venv/.installed test-packages $(ohif)
-	$(bin)/pytest --numprocesses 4 --dist loadfile roles files
+	$(bin)/pytest --verbose --numprocesses 4 --dist loadfile roles files
+
+# The names of its hosts are the machine's: whoever runs a scenario has it to himself.
+define alone
+@flock --nonblock --conflict-exit-code 75 /run/lock/dicomweb-molecule-$(1) $(bin)/molecule $(2) --scenario-name $(1) || \
+  { status=$$?; [ $$status -ne 75 ] || echo "The scenario $(1) is being run on this machine already: wait for its end." >&2; exit $$status; }
+endef
 
 molecule: .venv/.installed test-packages ## the scenarios alone
 	$(bin)/python molecule/run_parts.py --jobs $(JOBS) $(scenarios:%=molecule-%)
 
 molecule-%: .venv/.installed test-packages
-	@flock --nonblock --close --conflict-exit-code 75 /run/lock/dicomweb-molecule-$* $(bin)/molecule test --scenario-name $* || \
-	  { status=$$?; [ $$status -ne 75 ] || echo "The scenario $* is being run on this machine already: wait for its end." >&2; exit $$status; }
+	$(call alone,$*,test)
+
+destroy-%: .venv/.installed
+	$(call alone,$*,destroy)
 
 bench: .venv/.installed client-packages ## measure, and print the table of docs/speed.md
 	$(bin)/python molecule/bench/bench.py

@@ -1,12 +1,13 @@
 """Runs parts of the test side by side, says how each one ends as soon as it has, and ends with a table of all.
 
-Usage: run_parts.py [--jobs N] TARGET ...: targets of the Makefile, in the order in which they begin. Each one's output is in a file
-of its own, every line with the minutes and seconds since the part began.
+Usage: run_parts.py [--jobs N] [--logs DIRECTORY] TARGET ...: targets of the Makefile, in the order in which they begin. Each one's
+output is in a file of its own, every line with the minutes and seconds since the part began.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import re
 import signal
 import subprocess
@@ -18,20 +19,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import IO, NoReturn
 
 PROJECT = Path(__file__).parents[1]
-LOGS = PROJECT / ".cache/test"
 SCENARIO = "molecule-"
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
-# How pytest ends; what playbooks/verify.yml and the linters say that they looked at.
+# How pytest ends, and how it names a test that failed while others go on, with and without several processes.
 _TESTS = re.compile(r"=+ .*\b(?:passed|failed|errors?)\b.* in [\d.]+s.* =+")
-_COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
-_LOOKED_AT = re.compile(r"(\d+) checks, all ok|in (\d+) source files|(\d+) files already formatted|warning\(s\) in (\d+) files")
-# A test that failed, while others of its part go on.
-_FAILED_TEST = re.compile(r"\S+::.*(?:FAILED|ERROR)|(?:FAILED|ERROR) \S+::\S+")
+_COUNT = re.compile(r"(\d+) (passed|failed|error|skipped|xfailed|xpassed)")
+_FAILED_TEST = re.compile(r"\[gw\d+\] \[ *\d+%\] (?:FAILED|ERROR) .+|\S+::.+ (?:FAILED|ERROR) +\[ *\d+%\]")
+# What playbooks/verify.yml has checked, and a linter that is content.
+_VERIFIED = re.compile(r"\W*(?:msg: )?\W*(\d+) checks, all ok\W*")
+_CONTENT = re.compile(r"All checks passed!|\d+ files? already formatted|Success: no issues found in .*|Passed: 0 failure\(s\).*")
+_TASK = re.compile(r"\W*(TASK \[.*)")
+_FAILED_TASK = re.compile(r"\W*(?:\[ERROR\]: Task failed|fatal: \[).*")
+# Molecule goes on to remove the hosts: what it was is above this line.
+_CAUSE_ENDS = "An error occurred during the test sequence action"
 _LAST_LINES = 60
+_LONGEST_LINE = 1000
 
 
 @dataclass
@@ -45,82 +51,143 @@ class Part:
     ended: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
     other_checks: int = 0
+    task: str = ""
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
+    cause: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> str:
-        return "not run" if self.ended is None else "ok" if self.ended == 0 else "FAILED"
+        return "not run" if self.ended is None else "FAILED" if self.ended or self.count("failed") else "ok"
 
     def count(self, kind: str) -> int:
         return self.counts.get(kind, 0)
 
 
-_printing = threading.Lock()
+class Parts:
+    """Parts that are run, at most so many at once, until all have ended or the run is stopped."""
 
+    def __init__(self, targets: list[str], logs: Path) -> None:
+        self.all = [Part(target, logs / f"{target}.log") for target in targets]
+        self._stopping = False
+        self._starting = threading.Lock()
+        self._printing = threading.RLock()
+        self._begun = time.monotonic()
 
-def say(text: str) -> None:
-    """Print at once, and whole beside what other parts say."""
-    with _printing:
-        print(text, flush=True)
+    def say(self, text: str) -> None:
+        """Print at once, and whole beside what other parts say; whoever reads it may have gone."""
+        with self._printing:
+            try:
+                print(text, flush=True)
+            except OSError:
+                sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123 - for the rest of the process
 
+    def run(self, part: Part) -> None:
+        """Run a part to its end, and say how it ended."""
+        begun = time.monotonic()
+        try:
+            with part.log.open("w", encoding="utf-8") as log:
+                with self._starting:
+                    if self._stopping:
+                        return
+                    self.say(f"begun   {part.target}: {part.log}")
+                    part.process = subprocess.Popen(
+                        ["make", "--no-print-directory", part.target],
+                        cwd=PROJECT,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        encoding="utf-8",
+                        errors="replace",
+                    )
+                reader = threading.Thread(target=self._read, args=(part, log, begun), daemon=True)
+                reader.start()
+                part.ended = part.process.wait()
+                # What a part left in the background may keep its output open.
+                reader.join(10)
+        except OSError as error:
+            part.ended = 1
+            part.last.append(str(error))
+        part.seconds = time.monotonic() - begun
+        if self._stopping:
+            return
+        if part.state == "ok":
+            self.say(f"ok      {part.target}: {part.seconds:.0f} s, {part.count('passed')} tests, {part.other_checks} other checks")
+        else:
+            how = f"killed by signal {-part.ended}" if part.ended and part.ended < 0 else "the last before its end"
+            lines = part.cause or part.last
+            self.say("\n".join([f"FAILED  {part.target} after {part.seconds:.0f} s ({how}; all of it: {part.log})", *lines]))
 
-def run(part: Part) -> None:
-    """Run a part to its end, and say how it ended."""
-    say(f"begun   {part.target}: {part.log.relative_to(PROJECT)}")
-    begun = time.monotonic()
-    part.process = subprocess.Popen(
-        ["make", "--no-print-directory", part.target],
-        cwd=PROJECT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    assert part.process.stdout
-    with part.log.open("w") as log:
+    def _read(self, part: Part, log: IO[str], begun: float) -> None:
+        assert part.process and part.process.stdout
         for line in part.process.stdout:
             minutes, seconds = divmod(int(time.monotonic() - begun), 60)
             log.write(f"{minutes:02}:{seconds:02} {line}")
             log.flush()
-            note(part, _COLOR.sub("", line).rstrip())
-    part.ended = part.process.wait()
-    part.seconds = time.monotonic() - begun
-    if part.ended:
-        say("\n".join([f"FAILED  {part.target} after {part.seconds:.0f} s, the last of {part.log}:", *part.last]))
-    else:
-        say(f"ok      {part.target}: {part.seconds:.0f} s, {part.count('passed')} tests, {part.other_checks} other checks")
+            self._note(part, _COLOR.sub("", line[:_LONGEST_LINE]).rstrip())
 
+    def _note(self, part: Part, line: str) -> None:
+        """Count what a line of the output tells, and say at once what failed."""
+        part.last.append(line)
+        if _TESTS.fullmatch(line):
+            for number, kind in _COUNT.findall(line):
+                kind = {"error": "failed", "xfailed": "skipped", "xpassed": "passed"}.get(kind, kind)
+                part.counts[kind] = part.count(kind) + int(number)
+        elif found := _VERIFIED.fullmatch(line):
+            part.other_checks += int(found[1])
+        elif _CONTENT.fullmatch(line):
+            part.other_checks += 1
+        elif found := _TASK.fullmatch(line):
+            part.task = found[1].rstrip("* ")
+        elif _FAILED_TEST.fullmatch(line):
+            self.say(f"failing {part.target}: {line}")
+        elif _FAILED_TASK.fullmatch(line):
+            self.say(f"failing {part.target}: {part.task}: {line.strip()}")
+        elif _CAUSE_ENDS in line:
+            part.cause = list(part.last)
 
-def note(part: Part, line: str) -> None:
-    """Count what a line of the output tells, and say at once which test failed."""
-    part.last.append(line)
-    if _TESTS.search(line):
-        for number, kind in _COUNT.findall(line):
-            kind = "failed" if kind == "error" else kind
-            part.counts[kind] = part.count(kind) + int(number)
-    elif found := _LOOKED_AT.search(line):
-        part.other_checks += int(next(number for number in found.groups() if number))
-    elif _FAILED_TEST.search(line):
-        say(f"failing {part.target}: {line.strip()}")
+    def table(self) -> str:
+        """Return the parts with their times and counts, and a last line that sums the tests."""
+        rows = [["part", "result", "seconds", "tests", "skipped", "failed", "other checks", "log"]]
+        for part in self.all:
+            counts = [str(part.count(kind)) for kind in ("passed", "skipped", "failed")]
+            rows.append([part.target, part.state, f"{part.seconds:.0f}", *counts, str(part.other_checks), str(part.log)])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        failed = [part.target for part in self.all if part.state != "ok"]
+        seconds = time.monotonic() - self._begun
+        lines.append(f"{seconds:.0f} s in all; {'failed or not run: ' + ', '.join(failed) if failed else 'all parts ok'}")
+        passed, broken, skipped = (sum(part.count(kind) for part in self.all) for kind in ("passed", "failed", "skipped"))
+        return "\n".join([*lines, f"{passed} passed, {broken} failed, {skipped} skipped"])
 
-
-def table(parts: list[Part], seconds: float) -> str:
-    """Return the parts with their times and counts, and a last line that sums the tests."""
-    rows = [["part", "result", "seconds", "tests", "skipped", "failed", "other checks", "log"]]
-    for part in parts:
-        counts = [str(part.count(kind)) for kind in ("passed", "skipped", "failed")]
-        rows.append([part.target, part.state, f"{part.seconds:.0f}", *counts, str(part.other_checks), str(part.log)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    failed = [part.target for part in parts if part.state != "ok"]
-    lines.append(f"{seconds:.0f} s in all; {'failed or not run: ' + ', '.join(failed) if failed else 'all parts ok'}")
-    passed, broken, skipped = (sum(part.count(kind) for part in parts) for kind in ("passed", "failed", "skipped"))
-    return "\n".join([*lines, f"{passed} passed, {broken} failed, {skipped} skipped"])
+    def stop(self) -> None:
+        """End the parts that run, and remove the hosts of their scenarios; destroy.yml says what it removes."""
+        with self._starting:
+            self._stopping = True
+        running = [part for part in self.all if part.process and part.process.poll() is None]
+        for part in running:
+            assert part.process
+            for process in [part.process.pid, *descendants(part.process.pid)]:
+                # One that has ended meanwhile is what is wanted.
+                subprocess.run(["kill", "-KILL", str(process)], stderr=subprocess.DEVNULL, check=False)
+        for part in running:
+            if part.target.startswith(SCENARIO):
+                self.say(f"removing the hosts of {part.target}")
+                target = f"destroy-{part.target.removeprefix(SCENARIO)}"
+                done = subprocess.run(
+                    ["make", "--no-print-directory", target],
+                    cwd=PROJECT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    encoding="utf-8",
+                    errors="replace",
+                    check=False,
+                )
+                self.say(done.stdout)
 
 
 def descendants(process: int) -> list[int]:
-    """Return the processes below one, children first. Ansible's workers have sessions of their own: no group has them all."""
+    """Return the processes below one, parents first. Ansible's workers have sessions of their own: no group has them all."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -135,46 +202,45 @@ def descendants(process: int) -> list[int]:
     return found
 
 
-def stop(parts: list[Part]) -> None:
-    """End the parts that run, and remove the hosts of their scenarios; destroy.yml says what it removes."""
-    running = [part for part in parts if part.process and part.process.poll() is None]
-    for part in running:
-        assert part.process
-        for process in [part.process.pid, *descendants(part.process.pid)]:
-            # One that has ended meanwhile is what is wanted.
-            subprocess.run(["kill", "-KILL", str(process)], stderr=subprocess.DEVNULL, check=False)
-    for part in running:
-        if part.target.startswith(SCENARIO):
-            say(f"removing the hosts of {part.target}")
-            scenario = part.target.removeprefix(SCENARIO)
-            subprocess.run(["molecule", "destroy", "--scenario-name", scenario], cwd=PROJECT, check=False)
+def jobs(text: str) -> int:
+    """Return how many parts run at once; raise ValueError where it is no number from 1 on."""
+    if not 0 < int(text) < 100:
+        raise ValueError(text)
+    return int(text)
 
 
 def main() -> None:
     """Run the parts that the command line names; exit with 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=3, help="how many run at once")
+    parser.add_argument("--jobs", type=jobs, default=3, help="how many run at once")
+    parser.add_argument("--logs", type=Path, default=PROJECT / ".cache/test", help="directory of what the parts print")
     parser.add_argument("targets", nargs="+")
     given = parser.parse_args()
-    LOGS.mkdir(parents=True, exist_ok=True)
-    parts = [Part(target, LOGS / f"{target}.log") for target in given.targets]
-    begun = time.monotonic()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    given.logs.mkdir(parents=True, exist_ok=True)
+    turn = (given.logs / "lock").open("w")
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"Another run writes its logs to {given.logs}: wait for its end.")
+    parts = Parts(given.targets, given.logs)
+    pool = ThreadPoolExecutor(given.jobs)
 
     def interrupted(number: int, _: FrameType | None) -> NoReturn:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
         pool.shutdown(wait=False, cancel_futures=True)
-        stop(parts)
-        say(table(parts, time.monotonic() - begun))
+        parts.stop()
+        parts.say(parts.table())
         sys.exit(128 + number)
 
-    pool = ThreadPoolExecutor(given.jobs)
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGTERM, interrupted)
-    for future in [pool.submit(run, part) for part in parts]:
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, interrupted)
+    for future in [pool.submit(parts.run, part) for part in parts.all]:
         future.result()
-    say("\n" + table(parts, time.monotonic() - begun))
-    sys.exit(any(part.ended for part in parts))
+    parts.say("\n" + parts.table())
+    sys.exit(any(part.state != "ok" for part in parts.all))
 
 
 if __name__ == "__main__":

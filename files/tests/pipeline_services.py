@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -100,8 +101,9 @@ class Tree:
         return found
 
 
-def wait_for(true: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(true: Callable[[], object], seconds: float = 180) -> None:
+    """Wait until something is true; fail with what it was where it doesn't come true."""
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, "never came true"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {inspect.getsource(true).strip()}"
         time.sleep(0.1)

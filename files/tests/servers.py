@@ -79,8 +79,8 @@ def stop(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def wait_for_answer(process: subprocess.Popen[bytes], log: Path, ask: Callable[[], requests.Response]) -> None:
-    """Wait until a service that was started answers; fail where it ends, or doesn't for a minute."""
-    deadline = time.monotonic() + 60
+    """Wait until a service that was started answers; fail where it ends, or doesn't for three minutes."""
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(requests.RequestException):
             if ask().status_code < 500:
@@ -90,8 +90,8 @@ def wait_for_answer(process: subprocess.Popen[bytes], log: Path, ask: Callable[[
 
 
 def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until a service that was started listens; fail where it ends, or doesn't for half a minute."""
-    deadline = time.monotonic() + 30
+    """Wait until a service that was started listens; fail where it ends, or doesn't for three minutes."""
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -20,7 +20,7 @@ cp "$binaries/libOrthancDicomWeb.so" "$mirror/orthanc-dicomweb/1.7/"
 cp "$binaries/libOrthancPostgreSQLIndex.so" "$binaries/libOrthancPostgreSQLStorage.so" "$mirror/orthanc-postgresql/4.0/"
 setsid python3 -m http.server --bind 127.0.0.1 --directory "$mirror" 8911 >"$directory/mirror.log" 2>&1 </dev/null &
 echo $! >"$directory/mirror.pid"
-for _ in 1 2 3 4 5 6 7 8 9 10; do
+for _ in $(seq 120); do
     sleep 0.5
     # Another server at that port would answer, too.
     kill -0 "$(cat "$directory/mirror.pid")" 2>/dev/null || break

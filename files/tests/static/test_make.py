@@ -90,8 +90,9 @@ def test_what_was_killed_goes_on(tmp_path: Path) -> None:
     files = [str(instance.path) for instance in instances]
     command = [sys.executable, "-m", "static_dicomweb.make", "--root", str(root), "create", "--processes", "2", *files]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list(root.glob("instances/*/*/*")) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 180
+    while not list(root.glob("instances/*/*/*")):
+        assert time.monotonic() < deadline, "no instance was ever rendered"
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(60)

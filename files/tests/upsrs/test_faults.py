@@ -134,9 +134,9 @@ def test_a_rolling_restart_refuses_nobody(postgres: Postgres) -> None:
         for _ in range(2):
             before = set(workers(service))
             service.process.send_signal(signal.SIGHUP)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 180
             while set(workers(service)) & before or len(workers(service)) < 2:
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, "the former workers never ended, or new ones never came"
                 time.sleep(0.2)
     finally:
         stop.set()

@@ -133,6 +133,9 @@ def test_a_restart_refuses_nobody(host: Host, client: Client, command: str) -> N
         for _ in range(2):
             host.run(command)
             time.sleep(4)
+        deadline = time.monotonic() + 120
+        while len(statuses) <= 100 and time.monotonic() < deadline:
+            time.sleep(0.5)
     finally:
         stop.set()
         for thread in asking:

@@ -8,8 +8,19 @@ target=$3
 here=$(cd "$(dirname "$0")" && pwd)
 # Scenarios that run side by side may want the same one.
 exec 9>"$target.lock"
-flock 9
+flock --timeout 1200 9 || {
+    echo "somebody else has been making $target for 20 minutes" >&2
+    exit 1
+}
 [ ! -e "$target" ] || exit 0
+# What one that was killed has left. Its mounts were in a namespace of its own, and went with it.
+rm -rf --one-file-system "$target".work "$target".partial
+mkdir "$target.work"
+trap 'rm -rf --one-file-system "$target.work" "$target.partial"' EXIT
+export TMPDIR="$target.work"
+bootstrap() {
+    unshare --mount --propagation private mmdebstrap --variant=minbase --format=tar "$@" 9>&-
+}
 forget_host_keys='rm -f "$1"/etc/ssh/ssh_host_*'
 
 case $suite in
@@ -17,17 +28,17 @@ el9)
     # What RHEL's installer puts onto a host beyond a Debian one, by Debian's names.
     packages=$packages,chrony,cpio,createrepo-c,dnf,firewalld,netbase,nftables,openssl,perl,policycoreutils,policycoreutils-python-utils
     packages=$packages,python3-dnf,python3-venv,rpm,selinux-policy-default
-    mmdebstrap --variant=minbase --include="$packages" --format=tar \
+    bootstrap --include="$packages" \
         --customize-hook="$here/el9/make_packages.sh \"\$1\"" --customize-hook="$here/el9/disguise.sh \"\$1\"" \
         --customize-hook="$forget_host_keys" bookworm "$target.partial"
     ;;
 jammy | noble | resolute)
     # Its packages are signed by a keyring of Ubuntu's, which an Ubuntu machine has.
-    mmdebstrap --variant=minbase --include="$packages" --format=tar --components=main,universe \
+    bootstrap --include="$packages" --components=main,universe \
         --customize-hook="$forget_host_keys" "$suite" "$target.partial" http://archive.ubuntu.com/ubuntu
     ;;
 *)
-    mmdebstrap --variant=minbase --include="$packages" --format=tar --customize-hook="$forget_host_keys" "$suite" "$target.partial"
+    bootstrap --include="$packages" --customize-hook="$forget_host_keys" "$suite" "$target.partial"
     ;;
 esac
 mv "$target.partial" "$target"

@@ -10,7 +10,10 @@ state=/run/dicomweb-lab
 forwarding=/proc/sys/net/ipv4/ip_forward
 mkdir -p "$state/ways_out"
 exec 9>"$state/lock"
-flock 9
+flock --timeout 60 9 || {
+    echo "somebody else holds $state/lock" >&2
+    exit 1
+}
 
 close() {
     if nft list table ip "$table" >/dev/null 2>&1; then
