@@ -124,9 +124,9 @@ def test_a_status_is_passed_on(stored: Stored) -> None:
 
 @pytest.mark.parametrize(("called", "calling", "reason"), [("OTHER", "FRIEND", 7), ("RECEIVER", "STRANGER", 3)])
 def test_others_are_rejected_with_the_reason(called: str, calling: str, reason: int) -> None:
-    association = associate(called, calling)
-    wait_for(lambda: association.is_rejected)
-    assert association.acceptor.primitive and association.acceptor.primitive.diagnostic == reason
+    # By bytes (PS3.8 9.3.4): of a busy machine's pynetdicom it can't be told how an association ended.
+    answer = told(request(called, calling))
+    assert (answer[0], answer[9]) == (3, reason)
 
 
 def test_beyond_its_places_it_rejects_for_now() -> None:
@@ -135,9 +135,8 @@ def test_beyond_its_places_it_rejects_for_now() -> None:
     for _ in range(3):
         wait_for(lambda: kept.append(associate()) or kept[-1].is_established)  # type: ignore[func-returns-value]
     try:
-        refused = associate()
-        wait_for(lambda: refused.is_rejected)
-        assert refused.acceptor.primitive and refused.acceptor.primitive.result == 2
+        answer = told(request())
+        assert (answer[0], answer[7]) == (3, 2)
     finally:
         for association in kept:
             if association.is_established:
@@ -160,14 +159,14 @@ def test_several_at_once(stored: Stored) -> None:
     assert len(stored.whole) == 30
 
 
-def request() -> bytes:
+def request(called: str = "RECEIVER", calling: str = "FRIEND") -> bytes:
     """Return a request for an association with one context, CT in explicit VR little endian."""
 
     def item(kind: int, content: bytes) -> bytes:
         return struct.pack(">BxH", kind, len(content)) + content
 
     context = item(0x20, bytes((1, 0, 0, 0)) + item(0x30, CTImageStorage.encode()) + item(0x40, ExplicitVRLittleEndian.encode()))
-    content = struct.pack(">HH16s16s32x", 1, 0, b"RECEIVER".ljust(16), b"FRIEND".ljust(16))
+    content = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), calling.ljust(16).encode())
     content += item(0x10, b"1.2.840.10008.3.1.1.1") + context + item(0x50, item(0x51, struct.pack(">I", 16384)))
     return struct.pack(">BxI", 1, len(content)) + content
 

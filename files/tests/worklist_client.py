@@ -200,7 +200,7 @@ def persist(request: Callable[[], requests.Response], done: int, already: int | 
 
     Without a database the service says 503; nginx says 502 or 504 where a worker was killed in the middle of a request.
     """
-    for attempt in range(120):
+    for attempt in range(720):
         try:
             status = request().status_code
         except requests.RequestException:

@@ -93,6 +93,8 @@ def test_changes_under_faults(postgres: Postgres, fault: Callable[[Service, Post
     def disturb() -> None:
         while not stop.is_set():
             fault(service, postgres)
+            # On a busy machine a worker takes longer to come than the next fault would.
+            persist(lambda: requests.get(f"{url}/health", timeout=30), 200)
             stop.wait(1.5)
 
     disturber = threading.Thread(target=disturb)

@@ -76,6 +76,8 @@ def test_a_thousand_changes_under_faults(host: Host, client: Client) -> None:
         while not stop.is_set():
             host.run(FAULTS[rounds[0] % len(FAULTS)])
             rounds[0] += 1
+            # On a busy machine a worker takes longer to come than the next fault would.
+            persist(lambda: client.search("?limit=1"), 200)
             stop.wait(1)
 
     def perform(uid: str) -> None:
