@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,7 +23,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import CTImageStorage, Verification
-from servers import free_port
+from servers import SOURCES, free_port
 
 PRIVATE_CLASS = "1.2.826.0.1.3680043.2.1143.9999"
 
@@ -171,9 +175,9 @@ def request(called: str = "RECEIVER", calling: str = "FRIEND") -> bytes:
     return struct.pack(">BxI", 1, len(content)) + content
 
 
-def told(*parts: bytes) -> bytes:
+def told(*parts: bytes, port: int = PORT) -> bytes:
     """Say something to the SCP, and return what it answers until it ends the connection."""
-    with socket.create_connection(("127.0.0.1", PORT), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         answer = b""
         try:
             for part in parts:
@@ -223,3 +227,89 @@ def test_a_dataset_that_breaks_off_is_abandoned(stored: Stored, port: int) -> No
             wait_for(lambda: stored.broken == 1)
     wait_for(lambda: stored.broken == 1)
     assert not stored.whole
+
+
+@pytest.fixture
+def patient() -> int:
+    """An SCP with a second for each request, and two places, at a port of its own."""
+    port = free_port()
+    StorageSCP("RECEIVER", (), STORED.begin, seconds=60, most_associations=2, request_seconds=1).listen("127.0.0.1", port)
+    return port
+
+
+def until_closed(connection: socket.socket, say: bytes = b"") -> float:
+    """Return after how many seconds the SCP closes a connection on which a byte is said now and then."""
+    begun = time.monotonic()
+    connection.settimeout(0.2)
+    at = 0
+    while time.monotonic() - begun < 60:
+        with contextlib.suppress(TimeoutError):
+            try:
+                if connection.recv(100) in (b"", b"\x07\0\0\0\0\4\0\0\2\2"):
+                    break
+            except OSError as error:
+                if isinstance(error, TimeoutError):
+                    raise
+                break
+        with contextlib.suppress(OSError):
+            connection.sendall(say[at : at + 1])
+        at += 1
+    return time.monotonic() - begun
+
+
+def test_connections_that_ask_for_nothing_take_no_place_and_are_closed(patient: int) -> None:
+    """Idle ones, and those that say a byte of their request now and then; a peer has 32 of them at once."""
+    idle = [socket.create_connection(("127.0.0.1", patient), timeout=30) for _ in range(20)]
+    assert told(request(), port=patient)[:1] == b"\x02"
+    assert until_closed(idle[0]) < 30
+    assert until_closed(socket.create_connection(("127.0.0.1", patient)), request()) < 30
+    for connection in idle:
+        connection.close()
+    many = [socket.create_connection(("127.0.0.1", patient), timeout=30) for _ in range(100)]
+    wait_for(lambda: told(request(), port=patient)[:1] == b"\x02")
+    for connection in many:
+        connection.close()
+
+
+def test_a_thread_that_cannot_be_started_costs_its_connection_alone(patient: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    failures = iter([True] * 5)
+
+    def fails(thread: threading.Thread) -> None:
+        if thread.name == "association" and next(failures, False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    assert [told(request(), port=patient)[:1] for _ in range(7)] == [b""] * 5 + [b"\x02"] * 2
+
+
+def test_more_contexts_than_there_can_be_are_refused_at_once(patient: int) -> None:
+    context = struct.pack(">BxH", 0x20, 4) + bytes((1, 0, 0, 0))
+    content = struct.pack(">HH16s16s32x", 1, 0, b"RECEIVER".ljust(16), b"FRIEND".ljust(16)) + context * 125_000
+    assert told(struct.pack(">BxI", 1, len(content)) + content, port=patient)[:1] == b"\x07"
+
+
+@pytest.mark.parametrize("fragment", [b"", b"x" * 1000], ids=["empty", "full"])
+def test_a_command_that_has_no_end_is_aborted(patient: int, fragment: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    values = struct.pack(">IBB", len(fragment) + 2, 1, 1) + fragment
+    pdus = struct.pack(">BxI", 4, len(values) * 100) + values * 100
+    # What it answers may be lost with the connection, into which more is said than it reads.
+    told(request(), *[pdus] * 200, port=patient)
+    wait_for(lambda: "a command set that has no end" in caplog.text)
+
+
+def test_a_port_that_is_dead_ends_the_process() -> None:
+    port = free_port()
+    program = (
+        "import socket, time\n"
+        "from dimse import storage_scp\n"
+        "storage_scp.Places.enter = None\n"
+        f"storage_scp.StorageSCP('A', (), None, 60).listen('127.0.0.1', {port})\n"
+        f"socket.create_connection(('127.0.0.1', {port})); time.sleep(600)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 1 and "no association can be accepted any more" in done.stderr

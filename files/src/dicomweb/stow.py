@@ -20,6 +20,8 @@ from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_XML, answer_type
 
 _STUDY, _SERIES, _UID, _CLASS = _IDENTITY = (0x0020000D, 0x0020000E, 0x00080018, 0x00080016)
+_MOST_INSTANCES = 10_000
+
 CANNOT_UNDERSTAND, MISMATCH, NOT_SUPPORTED, REFUSED, DUPLICATE = 0xC000, 0xA900, 0x0122, 0xA700, 0x0111
 """Statuses of C-STORE (PS3.4 B.2.3, PS3.7 annex C), which are the reasons that an answer gives (PS3.18 annex I)."""
 
@@ -49,12 +51,17 @@ class Given:
 
 
 async def receive(request: Request, directory: Path, most: int) -> list[Given]:
-    """Write the files of a request, of `most` bytes at most; raise RequestError (400, 413, 415) where it has none, or others."""
+    """Write the files of a request, of `most` bytes at most.
+
+    Raises RequestError (400, 413, 415) where it has none, too many, or others.
+    """
     answer_type(accept_of(request))
     given: list[Given] = []
     async for media_type, content in read_parts(request.headers.get("content-type", ""), _limited(request, most)):
         if media_type not in (DICOM, ""):
             raise RequestError(415, f"A part is {media_type[:60]}: send instances as {DICOM}.")
+        if len(given) == _MOST_INSTANCES:
+            raise RequestError(400, f"The body has more than {_MOST_INSTANCES} instances: send the others by another request.")
         path = directory / f"{len(given) + 1}.dcm"
         with path.open("wb") as file:
             async for piece in content:

@@ -6,6 +6,15 @@ import os
 from pathlib import Path
 
 
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory as durable as the files that bear them; raise OSError where that can't be."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 class NewFile:
     """A file that is being written. `drop` removes it; what a crash leaves is for the owner of the directory to remove."""
 

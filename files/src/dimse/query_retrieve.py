@@ -62,7 +62,6 @@ class QueryRetrieve(Conversation):
         super().__init__(connection, seconds, begin)
         self._title = title
         self._calling = ""
-        self._seconds = seconds
         self._holding = holding
         self._served = frozenset({C_FIND, C_GET, C_MOVE}) if holding else frozenset()
 

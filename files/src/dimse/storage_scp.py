@@ -7,12 +7,15 @@ Over a holding it is a Query/Retrieve SCP, too (PS3.4 annex C).
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import struct
 import threading
+import time
 
 from dimse.holding import QUERY_RETRIEVE, Holding
 from dimse.part10 import EXPLICIT, IMPLICIT
+from dimse.places import Place, Places
 from dimse.query_retrieve import QueryRetrieve
 from dimse.upper_layer import (
     APPLICATION_CONTEXT,
@@ -26,6 +29,7 @@ from dimse.upper_layer import (
     ITEM_ROLE,
     ITEM_SYNTAX,
     ITEM_USER,
+    MOST_CONTEXTS,
     Begin,
     BrokenError,
     item,
@@ -48,14 +52,19 @@ class StorageSCP:
         seconds: float,
         most_associations: int = 64,
         holding: Holding | None = None,
+        request_seconds: float = 10,
     ) -> None:
-        """`begin` is called for each instance that comes; no `callers` are all; `seconds` of silence end an association."""
+        """`begin` is called for each instance that comes; no `callers` are all; `seconds` of silence end an association.
+
+        A connection has `request_seconds` to send its whole request for one (ARTIM, PS3.8 9.1.5).
+        """
         self._title = title
         self._callers = callers
         self._begin = begin
         self._seconds = seconds
         self._holding = holding
-        self._places = threading.BoundedSemaphore(most_associations)
+        self._request_seconds = request_seconds
+        self._places = Places(most_associations)
 
     def listen(self, host: str, port: int) -> None:
         """Take associations from now on; raise OSError where the port is taken."""
@@ -64,24 +73,51 @@ class StorageSCP:
         threading.Thread(target=self._accept, args=(listener,), name="scp", daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError as error:
-                _LOG.warning("an association could not be accepted: %s", error)
-                continue
-            threading.Thread(target=self._serve, args=(connection,), name="association", daemon=True).start()
+        try:
+            while True:
+                self._accept_one(listener)
+        except BaseException:
+            # A service whose port is dead must not look alive: whoever started it starts it again.
+            _LOG.critical("no association can be accepted any more", exc_info=True)
+            os._exit(1)
 
-    def _serve(self, connection: socket.socket) -> None:
-        has_place = self._places.acquire(blocking=False)
+    def _accept_one(self, listener: socket.socket) -> None:
+        try:
+            connection, (peer, *_) = listener.accept()
+        except OSError as error:
+            _LOG.warning("an association could not be accepted: %s", error)
+            # No more files may be open: others must end first.
+            time.sleep(0.1)
+            return
+        place = self._places.enter(peer)
+        if not place:
+            _LOG.warning("a connection of %s is closed: too many of its connections ask for nothing", peer)
+            connection.close()
+            return
+        try:
+            threading.Thread(target=self._serve, args=(connection, place), name="association", daemon=True).start()
+        except RuntimeError as error:
+            _LOG.warning("a connection of %s is closed: %s", peer, error)
+            place.leave()
+            connection.close()
+
+    def _serve(self, connection: socket.socket, place: Place) -> None:
         try:
             with connection:
-                _Acceptor(connection, self._seconds, self._begin, self._title, self._callers, has_place, self._holding).run()
+                _Acceptor(
+                    connection,
+                    self._seconds,
+                    self._begin,
+                    self._title,
+                    self._callers,
+                    place,
+                    self._holding,
+                    self._request_seconds,
+                ).run()
         except OSError as error:
             _LOG.warning("an association broke: %s", error)
         finally:
-            if has_place:
-                self._places.release()
+            place.leave()
 
 
 class _Acceptor(QueryRetrieve):
@@ -94,12 +130,14 @@ class _Acceptor(QueryRetrieve):
         begin: Begin,
         title: str,
         callers: tuple[str, ...],
-        has_place: bool,
+        place: Place,
         holding: Holding | None,
+        request_seconds: float,
     ) -> None:
         super().__init__(connection, seconds, begin, title, holding)
         self._callers = callers
-        self._has_place = has_place
+        self._place = place
+        self._request_seconds = request_seconds
         self._called = ""
 
     def run(self) -> None:
@@ -116,33 +154,37 @@ class _Acceptor(QueryRetrieve):
 
     def _associate(self) -> bool:
         """Answer the request for an association (PS3.8 9.3.2, 9.3.3, 9.3.4); return whether it was accepted."""
-        kind, length = self._read_header()
-        if kind != ASSOCIATE_RQ or length < 68:
-            raise BrokenError(f"not a request for an association (PDU type {kind}, {length} bytes)")
-        request = self._read_association(length)
+        with self.within(self._request_seconds):
+            kind, length = self._read_header()
+            if kind != ASSOCIATE_RQ or length < 68:
+                raise BrokenError(f"not a request for an association (PDU type {kind}, {length} bytes)")
+            request = self._read_association(length)
         self._called, self._calling = (text(memoryview(request)[start : start + 16]).strip() for start in (4, 20))
         rejection = self._rejection()
         if rejection:
             self._send(ASSOCIATE_RJ, bytes((0, *rejection)))
             return False
-        contexts = further = b""
+        further = b""
         received: set[str] = set()
+        proposed: list[memoryview] = []
         for kind, content in items(memoryview(request)[68:]):
+            if kind == ITEM_PROPOSED:
+                proposed.append(content)
+                if len(proposed) > MOST_CONTEXTS:
+                    raise BrokenError(f"more than {MOST_CONTEXTS} presentation contexts")
             if kind == ITEM_USER:
                 for what, detail in self._read_user_information(content):
                     if what == ITEM_ROLE and self._holding:
                         further += item(ITEM_ROLE, bytes(detail))
                         received |= {text(detail[2:-2])} if detail[-1] else set()
-        for kind, content in items(memoryview(request)[68:]):
-            if kind == ITEM_PROPOSED:
-                contexts += self._agree(content, received)
+        contexts = b"".join(self._agree(content, received) for content in proposed)
         application = item(ITEM_APPLICATION, APPLICATION_CONTEXT.encode())
         self._send(ASSOCIATE_AC, bytes(request[:68]) + application + contexts + user_information(further))
         return True
 
     def _rejection(self) -> tuple[int, int, int] | None:
         """Return result, source and reason (PS3.8 table 9-21) of why the association is rejected, or nothing."""
-        if not self._has_place:
+        if not self._place.associate():
             return 2, 3, 2
         if self._called != self._title:
             return 1, 1, 7

@@ -7,6 +7,7 @@ import itertools
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ _HEADER = struct.Struct(">BxI")
 _PDV = struct.Struct(">IBB")
 _IS_COMMAND, _IS_LAST = 1, 2
 _LARGEST_REQUEST = 1 << 20
+# Orthanc lists the instances that it couldn't send in a command set.
+_LARGEST_COMMAND = 1 << 20
+_MOST_FRAGMENTS = 4096
+# Who negotiates nothing else has one request under way at a time (PS3.7 D.3.3.3), and maybe cancels it.
+_MOST_REQUESTS = 16
 _CLOSING_SECONDS = 5
 # An identifier is some attributes: one that is larger is something else.
 _LARGEST_IDENTIFIER = 1 << 22
@@ -163,22 +169,42 @@ class Conversation:
         self._requests: deque[Request] = deque()
         self._cancelled: set[int] = set()
         """Message IDs of requests that the peer wants no more of."""
-        self._command = b""
+        self._command = bytearray()
+        self._fragments = 0
         self._fields: Fields = {}
         self._incoming: Incoming | None = None
         self._identifier: bytearray | None = None
         self._responses: deque[Response] = deque()
         self.is_waited_for: Callable[[], bool] = lambda: False
         """Whether silence is no matter now: what was asked for may come by another association."""
-        timeout = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+        self._seconds = seconds
+        self._deadline: float | None = None
+        """When what is being read must be there, by time.monotonic()."""
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._wait_at_most(socket.SO_RCVTIMEO, seconds)
+        self._wait_at_most(socket.SO_SNDTIMEO, seconds)
+
+    def _wait_at_most(self, option: int, seconds: float) -> None:
         # Not settimeout: with it the kernel would not wait until a whole PDU is there.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+        timeout = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+        self._connection.setsockopt(socket.SOL_SOCKET, option, timeout)
+
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Have what is read be there within so many seconds, however often the peer says something; raise SilentError else."""
+        self._deadline = time.monotonic() + seconds
+        self._wait_at_most(socket.SO_RCVTIMEO, min(seconds, self._seconds))
+        try:
+            yield
+        finally:
+            self._deadline = None
+            self._wait_at_most(socket.SO_RCVTIMEO, self._seconds)
 
     def _read(self, into: memoryview) -> None:
         done = 0
         while done < len(into):
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise SilentError("silence")
             try:
                 count = self._connection.recv_into(into[done:], 0, socket.MSG_WAITALL)
             except BlockingIOError:
@@ -227,7 +253,8 @@ class Conversation:
         """
         with contextlib.suppress(OSError):
             self._connection.settimeout(_CLOSING_SECONDS)
-            while self._connection.recv(4096):
+            end = time.monotonic() + _CLOSING_SECONDS
+            while time.monotonic() < end and self._connection.recv(4096):
                 continue
 
     def _forget(self) -> None:
@@ -259,9 +286,14 @@ class Conversation:
         if context not in self._syntaxes:
             raise BrokenError(f"presentation context {context} was not agreed on")
         if control & _IS_COMMAND:
-            self._command += bytes(value)
+            self._command += value
+            self._fragments += 1
+            if len(self._command) > _LARGEST_COMMAND or self._fragments > _MOST_FRAGMENTS:
+                raise BrokenError("a command set that has no end")
             if control & _IS_LAST:
-                self._fields, self._command = elements(self._command), b""
+                self._fields = elements(bytes(self._command))
+                self._command.clear()
+                self._fragments = 0
                 self._begin_message(context)
         elif self._incoming:
             self._incoming.write(value)
@@ -277,6 +309,8 @@ class Conversation:
                 if number(self._fields.get(COMMAND)) & RESPONSE:
                     self._responses.append(Response(self._fields, identifier, self._syntaxes[context]))
                 else:
+                    if len(self._requests) >= _MOST_REQUESTS:
+                        raise BrokenError("more requests than are answered at once")
                     self._requests.append(Request(context, self._fields, identifier, self._syntaxes[context]))
         else:
             raise BrokenError("a dataset without its command")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import filecmp
 import itertools
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from dimse.new_file import NewFile
+from dimse.new_file import NewFile, sync_directory
 
 from pipeline_monitor.names import component
 
@@ -61,11 +60,7 @@ class Tree:
         """Make the names of files as durable as the files themselves."""
         directories = {parent for target in targets for parent in target.parents if parent.is_relative_to(self.root)}
         for directory in directories:
-            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync_directory(directory)
 
     def free_bytes(self) -> int:
         """Return how much may still be written."""

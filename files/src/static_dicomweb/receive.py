@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 from dimse.incoming_file import IncomingFile
-from dimse.new_file import NewFile
+from dimse.new_file import NewFile, sync_directory
 from dimse.part10 import read_syntax, read_texts_slowly
 from dimse.send import Sender
 from dimse.storage_scp import StorageSCP
@@ -72,11 +72,12 @@ class Receiver:
         return _Arrival(self, self._received / f"{time.time_ns()}-{next(self._numbers)}", begun)
 
     def take(self, path: Path, identity: tuple[str, str]) -> None:
-        """Take a file that is whole and synced."""
+        """Take a file that is whole and synced, so that its name survives a power cut, too; raise OSError where that can't be."""
         whole = path.with_suffix(".dcm")
         if self._relay:
             self._relay.take(path, whole.name)
         path.rename(whole)
+        sync_directory(self._received)
         self._note(whole, identity)
 
     def _note(self, path: Path, identity: tuple[str, str]) -> None:

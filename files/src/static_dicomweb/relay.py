@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+from dimse.new_file import sync_directory
 from dimse.send import File, Sender, read_file
 
 _LOG = logging.getLogger("static_dicomweb")
@@ -26,6 +27,7 @@ class Relay:
     def take(self, path: Path, name: str) -> None:
         """Pass on a file that is whole and synced, under a name of its own; raise OSError where it can't be kept for that."""
         (self._directory / name).hardlink_to(path)
+        sync_directory(self._directory)
 
     def start(self) -> None:
         """Send from now on."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+from pathlib import Path
 
 import pytest
 from dicomweb.dataset import Dataset, element, read_json
 from dicomweb.errors import RequestError
 from dicomweb.matching import test_of as matches
 from dicomweb.query import add_key
+from dicomweb.stow import receive
 from dicomweb.wado import rendering
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 
 @functools.cache
@@ -61,3 +65,26 @@ def test_a_picture_has_a_largest_size(asked: tuple[str, str]) -> None:
     with pytest.raises(RequestError, match=f"{asked[0]} is"):
         rendering([asked], "image/jpeg")
     assert rendering([("viewport", "08192,1")], "image/jpeg").viewport == (8192, 1)
+
+
+class Body:
+    """A request by STOW-RS, as the server hands it on."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = iter([*pieces])
+
+    async def __call__(self) -> dict[str, object]:
+        piece = next(self._pieces, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+
+def test_a_request_has_so_many_parts_at_most(tmp_path: Path) -> None:
+    headers = [
+        (b"content-type", b'multipart/related; type="application/dicom"; boundary=b'),
+        (b"accept", b"application/dicom+json"),
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/studies", "query_string": b"", "headers": headers}
+    request = Request(scope, Body(b"\r\n--b\r\n\r\n" * 60_000))
+    with pytest.raises(RequestError, match="more than 10000 instances"):
+        asyncio.run(receive(request, tmp_path, 1 << 30))
+    assert len(list(tmp_path.iterdir())) == 10_000
