@@ -13,8 +13,8 @@ SHELL := /bin/bash
 new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell /usr/bin/python3 $(new_enough) 2>/dev/null && echo /usr/bin/python3 || echo python3)
 LAB_SUITE ?= trixie
-# How many parts of the test run at once: two more than there are cores, since each waits for its hosts now and then.
-JOBS ?= $(shell expr $$(nproc) + 2)
+# How many parts of the test run at once: one more than there are cores, since each waits for its hosts now and then.
+JOBS ?= $(shell expr $$(nproc) + 1)
 bin := .venv/bin
 export ANSIBLE_FORCE_COLOR := $(if $(shell test -t 1 && echo tty),1,0)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -105,8 +105,10 @@ $(ohif):
 	tar -C .cache/ohif -xzf .cache/ohif/ohif-app-$(ohif_version).tgz
 	touch $@
 
+# The files that take longest begin.
 unit: .venv/.installed test-packages $(ohif)
-	$(bin)/pytest --verbose --numprocesses 4 --dist loadfile roles files
+	$(bin)/pytest --verbose --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+	  files/tests/pipeline files/tests/upsrs files/tests/proxy files/tests/static files roles
 
 # The names of its hosts are the machine's: whoever runs a scenario has it to himself.
 define alone

@@ -105,7 +105,8 @@ def main() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=30,
-        timeout_worker_healthcheck=10,
+        # A worker that isn't there by then is given up, and with it a reload: a busy host takes its time to start one.
+        timeout_worker_healthcheck=60,
     )
     try:
         Multiprocess(config, sockets=[listener]).run()
