@@ -90,15 +90,7 @@ class Parts:
                     if self._stopping:
                         return
                     self.say(f"begun   {part.target}: {part.log}")
-                    part.process = subprocess.Popen(
-                        ["make", "--no-print-directory", part.target],
-                        cwd=PROJECT,
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.STDOUT,
-                        encoding="utf-8",
-                        errors="replace",
-                    )
+                    part.process = make(part.target)
                 reader = threading.Thread(target=self._read, args=(part, log, begun), daemon=True)
                 reader.start()
                 part.ended = part.process.wait()
@@ -172,18 +164,21 @@ class Parts:
         for part in running:
             if part.target.startswith(SCENARIO):
                 self.say(f"removing the hosts of {part.target}")
-                target = f"destroy-{part.target.removeprefix(SCENARIO)}"
-                done = subprocess.run(
-                    ["make", "--no-print-directory", target],
-                    cwd=PROJECT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    encoding="utf-8",
-                    errors="replace",
-                    check=False,
-                )
-                self.say(done.stdout)
+                output, _ = make(f"destroy-{part.target.removeprefix(SCENARIO)}").communicate()
+                self.say(output)
+
+
+def make(target: str) -> subprocess.Popen[str]:
+    """Begin to make a target; its output and its errors are one stream, of any bytes."""
+    return subprocess.Popen(
+        ["make", "--no-print-directory", target],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
 def descendants(process: int) -> list[int]:
