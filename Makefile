@@ -13,8 +13,8 @@ SHELL := /bin/bash
 new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell /usr/bin/python3 $(new_enough) 2>/dev/null && echo /usr/bin/python3 || echo python3)
 LAB_SUITE ?= trixie
-# How many parts of the test run at once: two more than there are cores, since each waits for its hosts now and then.
-JOBS ?= $(shell expr $$(nproc) + 2)
+# How many parts of the test run at once: one more than there are cores, since each waits for its hosts now and then.
+JOBS ?= $(shell expr $$(nproc) + 1)
 bin := .venv/bin
 export ANSIBLE_FORCE_COLOR := $(if $(shell test -t 1 && echo tty),1,0)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -81,13 +81,13 @@ pipeline-down: .venv/.installed ## remove the pipeline's host with all that is i
 	$(bin)/ansible-playbook -i inventories/pipeline playbooks/lab_down.yml
 
 # One after another they would take an hour, most of it waiting. Those that fail most easily, and those that take longest, begin.
-scenarios := default el9 pipeline proxy static hospital airgap worklist upstream
-parts := unit=2 lint $(scenarios:%=molecule-%)
+scenarios := default el9 pipeline static proxy worklist airgap hospital upstream
+parts := unit lint $(scenarios:%=molecule-%)
 test: .venv/.installed test-packages $(ohif) ## everything that is checked
 	$(bin)/python molecule/run_parts.py --jobs $(JOBS) $(parts)
 
 check: .venv/.installed test-packages $(ohif) ## what is checked before each commit
-	$(bin)/python molecule/run_parts.py --jobs $(JOBS) unit=2 lint molecule-upstream
+	$(bin)/python molecule/run_parts.py --jobs $(JOBS) unit lint molecule-upstream
 
 lint: .venv/.installed
 	$(bin)/yamllint --strict .
