@@ -1,8 +1,7 @@
 """Runs parts of the test side by side, says how each one ends as soon as it has, and ends with a table of all.
 
-Usage: run_parts.py [--jobs N] [--logs DIRECTORY] TARGET[=JOBS] ...: targets of the Makefile, in the order in which they begin; one
-that has several processes of its own counts as so many jobs. Each one's output is in a file of its own, every line with the minutes
-and seconds since the part began.
+Usage: run_parts.py [--jobs N] [--logs DIRECTORY] TARGET ...: targets of the Makefile, in the order in which they begin. Each one's
+output is in a file of its own, every line with the minutes and seconds since the part began.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -46,7 +46,6 @@ class Part:
 
     target: str
     log: Path
-    jobs: int = 1
     process: subprocess.Popen[str] | None = None
     seconds: float = 0.0
     ended: int | None = None
@@ -65,11 +64,10 @@ class Part:
 
 
 class Parts:
-    """Parts that are run, at most so many jobs at once, until all have ended or the run is stopped."""
+    """Parts that are run, at most so many at once, until all have ended or the run is stopped."""
 
-    def __init__(self, targets: list[tuple[str, int]], logs: Path, most: int) -> None:
-        self.all = [Part(target, logs / f"{target}.log", min(count, most)) for target, count in targets]
-        self._places = threading.Semaphore(most)
+    def __init__(self, targets: list[str], logs: Path) -> None:
+        self.all = [Part(target, logs / f"{target}.log") for target in targets]
         self._stopping = False
         self._starting = threading.Lock()
         self._printing = threading.RLock()
@@ -83,24 +81,7 @@ class Parts:
             except OSError:
                 sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123 - for the rest of the process
 
-    def run(self) -> None:
-        """Run all parts to their ends."""
-        threads = []
-        for part in self.all:
-            for _ in range(part.jobs):
-                self._places.acquire()
-            threads.append(threading.Thread(target=self._run_in_turn, args=(part,), daemon=True))
-            threads[-1].start()
-        for thread in threads:
-            thread.join()
-
-    def _run_in_turn(self, part: Part) -> None:
-        try:
-            self._run(part)
-        finally:
-            self._places.release(part.jobs)
-
-    def _run(self, part: Part) -> None:
+    def run(self, part: Part) -> None:
         """Run a part to its end, and say how it ended."""
         begun = time.monotonic()
         try:
@@ -217,24 +198,18 @@ def descendants(process: int) -> list[int]:
 
 
 def jobs(text: str) -> int:
-    """Return a number of jobs; raise ValueError where it is no number from 1 on."""
+    """Return how many parts run at once; raise ValueError where it is no number from 1 on."""
     if not 0 < int(text) < 100:
         raise ValueError(text)
     return int(text)
 
 
-def target(text: str) -> tuple[str, int]:
-    """Return a target and as how many jobs it counts; raise ValueError where that is no number from 1 on."""
-    name, _, count = text.partition("=")
-    return name, jobs(count or "1")
-
-
 def main() -> None:
     """Run the parts that the command line names; exit with 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=jobs, default=3, help="how many jobs run at once")
+    parser.add_argument("--jobs", type=jobs, default=3, help="how many run at once")
     parser.add_argument("--logs", type=Path, default=PROJECT / ".cache/test", help="directory of what the parts print")
-    parser.add_argument("targets", nargs="+", type=target)
+    parser.add_argument("targets", nargs="+")
     given = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
@@ -244,18 +219,21 @@ def main() -> None:
         fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(f"Another run writes its logs to {given.logs}: wait for its end.")
-    parts = Parts(given.targets, given.logs, given.jobs)
+    parts = Parts(given.targets, given.logs)
+    pool = ThreadPoolExecutor(given.jobs)
 
     def interrupted(number: int, _: FrameType | None) -> NoReturn:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, signal.SIG_IGN)
+        pool.shutdown(wait=False, cancel_futures=True)
         parts.stop()
         parts.say(parts.table())
         sys.exit(128 + number)
 
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, interrupted)
-    parts.run()
+    for future in [pool.submit(parts.run, part) for part in parts.all]:
+        future.result()
     parts.say("\n" + parts.table())
     sys.exit(any(part.state != "ok" for part in parts.all))
 

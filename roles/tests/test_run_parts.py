@@ -41,7 +41,7 @@ def targets(tmp_path: Path) -> dict[str, str]:
 
 
 def test_each_end_is_told_and_the_last_lines_sum_up(program: list[str], targets: dict[str, str]) -> None:
-    command = [*program, "--jobs", "2", "part-good=2", "part-bad"]
+    command = [*program, "--jobs", "2", "part-good", "part-bad"]
     done = subprocess.run(command, env=targets, capture_output=True, text=True, timeout=60, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 1, done.stderr
