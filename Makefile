@@ -80,7 +80,7 @@ pipeline: .venv/.installed client-packages ## build the pipeline on a bare host 
 pipeline-down: .venv/.installed ## remove the pipeline's host with all that is in it
 	$(bin)/ansible-playbook -i inventories/pipeline playbooks/lab_down.yml
 
-# One after another they would take an hour, most of it waiting. Those that fail most easily, and those that take longest, begin.
+# One after another they would take an hour. Those that fail most easily, and those that take longest, begin.
 scenarios := default el9 pipeline static proxy worklist airgap hospital upstream
 parts := unit lint $(scenarios:%=molecule-%)
 test: .venv/.installed test-packages $(ohif) ## everything that is checked

@@ -7,6 +7,7 @@ output is in a file of its own, every line with the minutes and seconds since th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import re
 import signal
@@ -113,8 +114,10 @@ class Parts:
         assert part.process and part.process.stdout
         for line in part.process.stdout:
             minutes, seconds = divmod(int(time.monotonic() - begun), 60)
-            log.write(f"{minutes:02}:{seconds:02} {line}")
-            log.flush()
+            # On a full disk, or after its end was told, the rest is read all the same: the part would wait for that for ever.
+            with contextlib.suppress(OSError, ValueError):
+                log.write(f"{minutes:02}:{seconds:02} {line}")
+                log.flush()
             self._note(part, _COLOR.sub("", line[:_LONGEST_LINE]).rstrip())
 
     def _note(self, part: Part, line: str) -> None:
