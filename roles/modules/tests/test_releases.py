@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
-from release import current, forget_older, unpack
+from releases import current, forget_older, unpack
 
 
 @pytest.fixture
@@ -63,3 +64,26 @@ def test_the_current_one_and_the_one_before_stay(tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to("three")
     forget_older(tmp_path, {current(tmp_path), "two"})
     assert {path.name for path in tmp_path.iterdir()} == {"two", "three", "current"}
+
+
+def test_packages_become_a_virtual_environment_at_its_own_path(tmp_path: Path) -> None:
+    packages = tmp_path / "content/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "told.py").write_text("import sys\ndef main(): print(sys.prefix, main.__code__.co_filename)\n")
+    (tmp_path / "content/bin").mkdir()
+    (tmp_path / "content/bin/tell").write_text("#!/somewhere/else\nimport told\ntold.main()\n")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "content", ".")
+    unpack(tmp_path / "a.tar", tmp_path / "one", "python3")
+    venv = tmp_path / "one/venv"
+    said = subprocess.run([venv / "bin/tell"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    (told,) = venv.rglob("told.py")
+    assert said == [str(venv), str(told)]
+    assert list(told.parent.glob("__pycache__/told.*.pyc"))
+    assert not [path for path in venv.rglob("*") if path.is_file() and path.suffix != ".pyc" and b"one.new" in path.read_bytes()]
+
+
+def test_one_whose_python_is_absent_leaves_no_release(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"python3\.0"):
+        unpack(archive, tmp_path / "one", "python3.0")
+    assert not (tmp_path / "one").exists()

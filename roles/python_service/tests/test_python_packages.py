@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from gather_packages import locked_for, source_digest
+from ansible.errors import AnsibleActionFail
+from python_packages import Gatherer, locked_for, source_digest
 
-PROGRAM = Path(__file__).parents[1] / "files/gather_packages.py"
+HOSTS = Gatherer("3.13", "x86_64")
 LOCK = """\
 # via something
 always==1.0 \\
@@ -48,23 +48,6 @@ def make_project(directory: Path) -> None:
     )
 
 
-def gather(cache: Path, *arguments: str) -> Path:
-    command = [
-        sys.executable,
-        str(PROGRAM),
-        "--cache",
-        str(cache),
-        "--name",
-        "small",
-        "--python",
-        "3.13",
-        "--machine",
-        "x86_64",
-        *arguments,
-    ]
-    return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
-
-
 def test_a_changed_source_has_another_digest(tmp_path: Path) -> None:
     make_project(tmp_path)
     before = source_digest(tmp_path)
@@ -86,27 +69,47 @@ def test_a_branch_of_a_repository_is_gathered_anew_when_it_has_moved(tmp_path: P
         for command in (["add", "-A"], ["commit", "-qm", "step"]):
             subprocess.run(["git", "-C", str(project), *command], check=True, env=environment)
 
+    cache = tmp_path / "cache"
+    cache.mkdir()
     subprocess.run(["git", "init", "-q", "-b", "work", str(project)], check=True)
     commit()
     requirement = f"git+file://{project}@work"
-    first = gather(tmp_path / "cache", "--requirement", requirement)
-    assert gather(tmp_path / "cache", "--requirement", requirement) == first
+    first = HOSTS.required(cache, requirement)
+    assert HOSTS.required(cache, requirement) == first
     with tarfile.open(first) as archive:
         names = archive.getnames()
     assert "site-packages/small/__init__.py" in names and not [name for name in names if name.endswith(".pyc")]
     (project / "src/small/__init__.py").write_text("VALUE = 2\n")
     commit()
-    assert gather(tmp_path / "cache", "--requirement", requirement) != first
+    assert HOSTS.required(cache, requirement) != first
 
 
 def test_a_package_of_an_index_is_gathered_for_the_host(tmp_path: Path) -> None:
     """One with machine code: what this machine's own Python would take is not what the host needs."""
-    with tarfile.open(gather(tmp_path, "--requirement", "markupsafe==3.0.4")) as archive:
+    with tarfile.open(HOSTS.required(tmp_path, "markupsafe==3.0.4")) as archive:
         assert [name for name in archive.getnames() if name.endswith("cpython-313-x86_64-linux-gnu.so")]
 
 
 def test_what_cannot_be_gathered_is_said_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, str(PROGRAM), "--cache", str(tmp_path), "--name", "small", "--python", "3.13", "--machine", "x86_64"]
-    done = subprocess.run([*command, "--requirement", str(tmp_path / "absent")], capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and "pip wheel failed" in done.stderr and str(tmp_path / "absent") in done.stderr
+    with pytest.raises(AnsibleActionFail, match="pip wheel failed") as said:
+        HOSTS.required(tmp_path, str(tmp_path / "absent"))
+    assert str(tmp_path / "absent") in str(said.value)
     assert not list(tmp_path.glob("*.tgz"))
+
+
+def test_a_project_is_gathered_once_for_all_that_its_lock_file_names(tmp_path: Path) -> None:
+    """Services that share a lock file share an archive; another Python or another source has another."""
+    make_project(tmp_path)
+    (tmp_path / "some.txt").write_text("# nothing but the project\n")
+    first = HOSTS.locked(tmp_path, tmp_path, tmp_path / "some.txt")
+    made = first.stat().st_mtime_ns
+    assert HOSTS.locked(tmp_path, tmp_path, tmp_path / "some.txt") == first and first.stat().st_mtime_ns == made
+    assert Gatherer("3.12", "x86_64").locked(tmp_path, tmp_path, tmp_path / "some.txt") != first
+    with tarfile.open(first) as archive:
+        assert "site-packages/small/__init__.py" in archive.getnames()
+
+
+def test_what_a_wheelhouse_lacks_is_not_asked_of_an_index(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    with pytest.raises(AnsibleActionFail, match="No matching distribution"):
+        Gatherer("3.13", "x86_64", str(tmp_path / "wheels")).required(tmp_path, "markupsafe==3.0.4")
