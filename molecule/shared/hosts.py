@@ -62,19 +62,24 @@ class Host:
             return False
         return True
 
-    def orthanc(self, port: int, path: str, user: str = "", body: Any = None) -> Any:
+    def orthanc(self, port: int, path: str, user: str = "", body: Any = None, method: str | None = None) -> Any:
         """Ask an Orthanc on the host's own loopback, and return its JSON; None where it answers with an HTTP error."""
         program = (
             "import base64, json, sys, urllib.error, urllib.request as u\n"
-            "port, path, user, body = json.load(sys.stdin)\n"
+            "port, path, user, body, method = json.load(sys.stdin)\n"
             "data = json.dumps(body).encode() if body is not None else None\n"
-            "request = u.Request(f'http://127.0.0.1:{port}{path}', data)\n"
+            "request = u.Request(f'http://127.0.0.1:{port}{path}', data, method=method)\n"
             "if user: request.add_header('Authorization', 'Basic ' + base64.b64encode(user.encode()).decode())\n"
             "try: print(u.urlopen(request, timeout=30).read().decode())\n"
             "except urllib.error.HTTPError: print('null')\n"
         )
-        given = json.dumps([port, path, user, body])
+        given = json.dumps([port, path, user, body, method])
         return json.loads(self.run(f"echo {shlex.quote(given)} | python3 -c {shlex.quote(program)}"))
+
+    def identifier(self, level: str, **query: str) -> str:
+        """Return the archive's own identifier of the one resource of this level that the query finds, for its REST API."""
+        (found,) = self.orthanc(8042, "/tools/find", body={"Level": level, "Query": query})
+        return str(found)
 
 
 def play(*arguments: str, timeout: int = 900) -> subprocess.CompletedProcess[str]:

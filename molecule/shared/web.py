@@ -41,11 +41,6 @@ class Web:
         assert answer.status_code in (200, 204), answer.text
         return answer.json() if answer.status_code == 200 else []
 
-    def identifier(self, level: str, **query: str) -> str:
-        """Return Orthanc's own identifier of the one resource of this level that the query finds, for its REST API."""
-        (found,) = self.request("POST", "~/tools/find", json={"Level": level, "Query": query}).json()
-        return str(found)
-
     def stow(self, contents: Iterable[bytes], path: str = "/studies", **headers: str) -> requests.Response:
         """Store DICOM files, streamed as one multipart body."""
         boundary = uuid.uuid4().hex

@@ -164,11 +164,11 @@ class TestSearch:
         assert {"00080016", "00080018", "00200013", "00280010", "00280011", "00280100"} <= set(instance)
 
 
-def test_delete_by_rest(host: Host, tmp_path: Path) -> None:
+def test_an_administrator_deletes_by_rest(host: Host, tmp_path: Path) -> None:
     sent = of_kind("mr", tmp_path)
     assert host.web.stow([sent.path.read_bytes()]).status_code == 200
-    found = host.web.identifier("Study", StudyInstanceUID=sent.dataset.StudyInstanceUID)
-    assert host.web.request("DELETE", f"~/studies/{found}").status_code == 200
+    found = host.identifier("Study", StudyInstanceUID=sent.dataset.StudyInstanceUID)
+    assert host.orthanc(8042, f"/studies/{found}", method="DELETE") is not None
     assert host.web.get(sent.url, DICOM).status_code == 404
 
 

@@ -118,9 +118,10 @@ def test_plain_http_serves_the_same(host: Host) -> None:
     assert "Strict-Transport-Security" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/tools/execute-script", "/tools/shutdown", "/tools/reset"])
-def test_what_would_end_or_script_orthanc_is_refused(host: Host, path: str) -> None:
-    assert host.web.request("POST", f"~{path}", data="").status_code == 403
+@pytest.mark.parametrize("path", ["/tools/execute-script", "/tools/shutdown", "/tools/reset", "/tools/shutdown/", "/tools/find"])
+def test_orthancs_rest_is_not_there(host: Host, path: str) -> None:
+    assert host.web.request("POST", f"~{path}", data="").status_code == 404
+    assert host.orthanc(8042, "/system")["Version"]
 
 
 def test_requests_leave_no_patient_in_the_log(host: Host) -> None:

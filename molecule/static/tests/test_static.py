@@ -45,9 +45,8 @@ def fed(host: Host, instances: list[Instance]) -> Web:
 
 def stored(host: Host, instance: Instance) -> bytes:
     """Return the file as the archive has it."""
-    web = host.web
-    found = web.identifier("Instance", SOPInstanceUID=instance.dataset.SOPInstanceUID)
-    return bytes(web.get(f"~/instances/{found}/file", "*/*").content)
+    ((_, content),) = parts(host.web.get(instance.url, DICOM))
+    return content
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,434 @@
+"""What nginx lets through, asked of a real nginx with the role's configuration, before services that tell what reached them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pki import pair
+
+ROLE = Path(__file__).parent.parent
+NAME = "site.example"
+VIEWER = "https://viewer.example"
+STUDY = "/dicom-web/studies/1.2.3"
+INSTANCE = f"{STUDY}/series/1.2.3.4/instances/1.2.3.4.5"
+
+
+class Told(BaseHTTPRequestHandler):
+    """Answers with what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+    service = ""
+
+    def answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        self.rfile.read(length)
+        told = json.dumps([self.service, self.command, self.path, dict(self.headers)]).encode()
+        self.send_response(200)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(told)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+for taken in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
+    setattr(Told, f"do_{taken}", Told.answer)
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+class Site:
+    """An nginx of the role."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.directory = directory
+        self.services = []
+        urls = {}
+        for service in ("orthanc", "upsrs", "static", "pipeline"):
+            server = ThreadingHTTPServer(("127.0.0.1", 0), type(service, (Told,), {"service": service}))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self.services.append(server)
+            urls[f"nginx_{service}_url"] = f"http://127.0.0.1:{server.server_address[1]}"
+        certified = pair()
+        (directory / "site.crt").write_text(certified.certificate_pem)
+        (directory / "site.key").write_text(certified.key_pem())
+        (directory / "tree").mkdir()
+        self.http, self.https, self.explorer = free_port(), free_port(), free_port()
+        given = {
+            "nginx_http_port": self.http,
+            "nginx_https_port": self.https,
+            "nginx_orthanc_explorer_port": self.explorer,
+            "nginx_server_names": [NAME, "192.0.2.7", "2001:db8::7"],
+            "nginx_certificate_source": "host",
+            "nginx_certificate": str(directory / "site.crt"),
+            "nginx_certificate_key": str(directory / "site.key"),
+            "nginx_access": "none",
+            "nginx_static_root": str(directory / "tree"),
+            "nginx_max_body_mb": 8,
+            "__nginx_platform": {"user": "root", "modules": "/etc/nginx/modules-enabled/*.conf", "http2_directive": False},
+            **urls,
+            **settings,
+        }
+        self.process = self.start(given)
+
+    def start(self, given: dict[str, Any]) -> subprocess.Popen[bytes]:
+        play = [
+            {
+                "hosts": "localhost",
+                "gather_facts": False,
+                "tasks": [
+                    {"ansible.builtin.include_vars": {"dir": str(ROLE / "vars/main")}},
+                    {"ansible.builtin.include_vars": {"file": str(ROLE / "defaults/main.yml")}},
+                    {
+                        "ansible.builtin.template": {
+                            "src": str(ROLE / "templates/nginx.conf.j2"),
+                            "dest": str(self.directory / "nginx.conf"),
+                            "mode": "0600",
+                        }
+                    },
+                ],
+            }
+        ]
+        (self.directory / "play.yml").write_text(json.dumps(play))
+        (self.directory / "given.json").write_text(json.dumps(given))
+        # Its own filters are found beside the play.
+        (self.directory / "filter_plugins").symlink_to(ROLE / "filter_plugins")
+        command = [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "-e",
+            f"@{self.directory}/given.json",
+            "-e",
+            f"ansible_python_interpreter={sys.executable}",
+            str(self.directory / "play.yml"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.directory)
+        assert done.returncode == 0, done.stdout + done.stderr
+        path = self.directory / "nginx.conf"
+        text = path.read_text().replace("pid /run/nginx.pid;", f"pid {self.directory}/pid;\ndaemon off;")
+        text = text.replace("perl_modules /etc/nginx/perl;", f"perl_modules {ROLE}/files;")
+        text = re.sub(r"(error_log|access_log) syslog[^;]*;", rf"\1 {self.directory}/\1;", text)
+        text = text.replace(f"access_log {self.directory}/access_log;", "access_log off;")
+        path.write_text(text.replace("http {", f"http {{\n    client_body_temp_path {self.directory}/bodies;", 1))
+        tested = subprocess.run(["nginx", "-t", "-c", str(path)], capture_output=True, text=True)
+        assert tested.returncode == 0, tested.stderr
+        process = subprocess.Popen(["nginx", "-c", str(path)])
+        end = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.http), timeout=1).close()
+                return process
+            except OSError:
+                assert time.monotonic() < end, "nginx listens at no port after 30 s"
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        for server in self.services:
+            server.shutdown()
+
+    def ask(self, method: str, path: str, content: bytes | None = None, /, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        """Return status, what reached which service, and the headers of the answer. The path is sent as it is."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=30)
+        connection.putrequest(method, "/", skip_host=True, skip_accept_encoding=True)
+        # http.client would refuse some of what hostile clients send.
+        connection._buffer[0] = f"{method} {path} HTTP/1.1".encode("latin-1")  # type: ignore[attr-defined]
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        for name, value in {"Host": NAME, **named}.items():
+            connection.putheader(name, value)
+        if content is not None:
+            connection.putheader("Content-Length", str(len(content)))
+        connection.endheaders()
+        if content:
+            connection.send(content)
+        answer = connection.getresponse()
+        said = answer.read()
+        connection.close()
+        told = json.loads(said) if said.startswith(b"[") else None
+        return answer.status, told, dict(answer.getheaders())
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    if not shutil.which("nginx"):
+        pytest.fail("nginx isn't installed: make test-packages")
+    made = Site(tmp_path_factory.mktemp("nginx"), nginx_cors_origins=[VIEWER])
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "service"),
+    [
+        ("GET", "/dicom-web/studies?PatientID=1", "orthanc"),
+        ("HEAD", "/dicom-web/studies", "orthanc"),
+        ("GET", "/dicom-web/series", "orthanc"),
+        ("GET", "/dicom-web/instances", "orthanc"),
+        ("POST", "/dicom-web/studies", "orthanc"),
+        ("GET", STUDY, "orthanc"),
+        ("POST", STUDY, "orthanc"),
+        ("GET", f"{STUDY}/metadata", "orthanc"),
+        ("GET", f"{STUDY}/rendered", "orthanc"),
+        ("GET", f"{STUDY}/series", "orthanc"),
+        ("GET", f"{STUDY}/instances", "orthanc"),
+        ("GET", f"{STUDY}/series/1.2/metadata", "orthanc"),
+        ("GET", f"{STUDY}/series/1.2/instances", "orthanc"),
+        ("GET", INSTANCE, "orthanc"),
+        ("GET", f"{INSTANCE}/metadata", "orthanc"),
+        ("GET", f"{INSTANCE}/rendered?viewport=10,10", "orthanc"),
+        ("GET", f"{INSTANCE}/thumbnail", "orthanc"),
+        ("GET", f"{INSTANCE}/frames/1", "orthanc"),
+        ("GET", f"{INSTANCE}/frames/1,2,3", "orthanc"),
+        ("GET", f"{INSTANCE}/frames/1%2C2", "orthanc"),
+        ("GET", f"{INSTANCE}/frames/1/rendered", "orthanc"),
+        ("GET", f"{INSTANCE}/bulk/7FE00010", "orthanc"),
+        ("GET", f"{INSTANCE}/bulk/00081140/1/00091001", "orthanc"),
+        ("GET", f"{INSTANCE}/bulkdata/7FE00010.1.00091001", "orthanc"),
+        ("GET", "/wado?requestType=WADO", "orthanc"),
+        ("POST", "/dicom-web/workitems", "upsrs"),
+        ("GET", "/dicom-web/workitems/1.2.3", "upsrs"),
+        ("PUT", "/dicom-web/workitems/1.2.3/state", "upsrs"),
+        ("POST", "/dicom-web/workitems/1.2.3/cancelrequest", "upsrs"),
+        ("POST", "/dicom-web/workitems/1.2.3/subscribers/VIEWER", "upsrs"),
+        ("POST", "/dicom-web/workitems/1.2.3/subscribers/A%20B%2FC%3BD%25", "upsrs"),
+        ("DELETE", "/dicom-web/workitems/1.2.3/subscribers/VIEWER", "upsrs"),
+        ("POST", "/dicom-web/workitems/1.2.840.10008.5.1.4.34.5/subscribers/VIEWER/suspend", "upsrs"),
+        ("OPTIONS", "/dicom-web/workitems", "upsrs"),
+        ("GET", "/dicom-web/ws/subscribers/A%2FB", "upsrs"),
+        ("GET", "/static-dicomweb/studies?PatientID=1", "static"),
+        ("POST", "/static-dicomweb/studies", "static"),
+        ("GET", "/pipeline/", "pipeline"),
+        ("GET", "/pipeline/metrics", "pipeline"),
+    ],
+)
+def test_a_resource_reaches_its_service_as_it_was_sent(site: Site, method: str, path: str, service: str) -> None:
+    status, told, _ = site.ask(method, path, b"" if method == "POST" else None)
+    assert status == 200
+    if method != "HEAD":
+        sent = path.removeprefix("/pipeline") if service == "pipeline" else path
+        sent = sent.removeprefix("/dicom-web") if service == "upsrs" else sent
+        assert told[:3] == [service, method, sent]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/dicom-web/..\\tools\\shutdown",
+        "/dicom-web/..%5ctools%5cnow",
+        "/dicom-web/..%5Ctools%5Cnow",
+        "/dicom-web/../tools/now",
+        "/dicom-web/%2e%2e/tools/now",
+        "/dicom-web/.%2e/tools/now",
+        "/dicom-web/studies/..",
+        "/dicom-web/./studies",
+        "//dicom-web/studies",
+        "/dicom-web//studies",
+        "/dicom-web/studies/1.2%2F..%2F..%2F..%2Ftools%2Fnow",
+        "/dicom-web/studies/%252e%252e",
+        "/dicom-web/studies;a=b",
+        "/dicom-web/studies/1.2%3Ba",
+        "/dicom-web/studies/%00",
+        "/dicom-web/studies/%0d%0aHost:x",
+        "/dicom-web/studies/%7f",
+        "/dicom-web/studies/1.2\xe9",
+        "/dicom-web/studies/1|2",
+        "/dicom-web/studies/%zz",
+        "/dicom-web/ws/subscribers/..%2F..%2Fstudies",
+        "/dicom-web/ws/subscribers/%2e%2e",
+        "/dicom-web/ws/subscribers/A%2F%2FB",
+        "/dicom-web/ws/subscribers/A%5CB",
+        "/dicom-web/workitems/1.2/subscribers/..%2F..%2F..%2F..%2Ftools%2Fshutdown",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_path_in_another_form_reaches_nothing(site: Site, method: str, path: str) -> None:
+    status, told, _ = site.ask(method, path, b"" if method == "POST" else None)
+    assert (status, told) == (400, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/app/explorer.html"),
+        ("GET", "/system"),
+        ("POST", "/tools/shutdown"),
+        ("POST", "/tools/shutdown/"),
+        ("POST", "/tools/reset/"),
+        ("DELETE", "/changes"),
+        ("PUT", "/tools/accepted-transfer-syntaxes"),
+        ("PUT", "/modalities/m"),
+        ("POST", "/instances"),
+        ("PUT", "/dicom-web/servers/evil"),
+        ("POST", "/dicom-web/servers/evil/get"),
+        ("GET", "/dicom-web/servers"),
+        ("GET", "/dicom-web/"),
+        ("GET", "/dicom-web/studies/"),
+        ("GET", f"{INSTANCE}/frames/1a"),
+        ("GET", f"{INSTANCE}/bulk/evil"),
+        ("GET", "/dicom-web/health"),
+        ("GET", "/dicom-web/metrics"),
+        ("POST", "/pipeline/retry"),
+        ("GET", "/.static-dicomweb/studies/1.2/metadata.json"),
+    ],
+)
+def test_what_is_no_resource_is_not_there(site: Site, method: str, path: str) -> None:
+    status, told, _ = site.ask(method, path, b"" if method == "POST" else None)
+    assert (status, told) == (404, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", STUDY, {"GET", "HEAD", "POST"}),
+        ("PUT", "/dicom-web/studies", {"GET", "HEAD", "POST"}),
+        ("POST", "/dicom-web/series", {"GET", "HEAD"}),
+        ("POST", INSTANCE, {"GET", "HEAD"}),
+        ("PATCH", STUDY, {"GET", "HEAD", "POST"}),
+        ("GETX", STUDY, {"GET", "HEAD", "POST"}),
+        ("OPTIONS", STUDY, {"GET", "HEAD", "POST"}),
+        ("POST", "/pipeline/metrics", {"GET", "HEAD"}),
+        ("GET", "/dicom-web/workitems/1.2/state", {"PUT", "OPTIONS"}),
+        ("DELETE", "/static-dicomweb/studies/1.2", {"GET", "HEAD", "POST"}),
+    ],
+)
+def test_a_method_that_a_resource_does_not_take_is_refused_with_those_that_it_takes(
+    site: Site, method: str, path: str, allowed: set[str]
+) -> None:
+    status, told, headers = site.ask(method, path)
+    assert (status, told) == (405, None)
+    assert {each.strip() for each in headers["Allow"].split(",")} - {""} == allowed
+
+
+@pytest.mark.parametrize("host", ["evil.example", "x;proto=ftp", 'a"b', "127.0.0.1.evil.example", f"{NAME}.evil.example"])
+def test_another_host_is_not_answered_for(site: Site, host: str) -> None:
+    status, told, _ = site.ask("GET", "/dicom-web/studies", Host=host)
+    assert status in (400, 421) and told is None
+
+
+@pytest.mark.parametrize("host", [NAME, NAME.upper(), f"{NAME}:1", "192.0.2.7", "[2001:db8::7]", "localhost"])
+def test_answers_name_the_site_with_its_port_whatever_the_client_said(site: Site, host: str) -> None:
+    status, told, _ = site.ask("GET", "/dicom-web/studies", Host=host)
+    name = host.lower().removesuffix(":1")
+    assert status == 200
+    headers = told[3]
+    assert headers["Host"] == headers["X-Forwarded-Host"] == f"{name}:{site.http}"
+    assert headers["Forwarded"] == f"host={name}:{site.http};proto=http"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "expected"),
+    [
+        ("POST", "/dicom-web/studies", {"Origin": "https://evil.example"}, 403),
+        ("POST", "/dicom-web/studies", {"Origin": "null"}, 403),
+        ("PUT", "/dicom-web/workitems/1.2/state", {"Origin": "https://evil.example"}, 403),
+        ("POST", "/dicom-web/studies", {"Sec_Fetch_Site": "cross-site"}, 403),
+        ("GET", "/dicom-web/ws/subscribers/A", {"Origin": "https://evil.example", "Upgrade": "websocket"}, 403),
+        ("GET", "/dicom-web/studies", {"Origin": "https://evil.example"}, 200),
+        ("POST", "/dicom-web/studies", {"Origin": VIEWER, "Sec_Fetch_Site": "cross-site"}, 200),
+        ("POST", "/dicom-web/studies", {"Sec_Fetch_Site": "same-origin"}, 200),
+        ("POST", "/dicom-web/studies", {}, 200),
+    ],
+)
+def test_what_changes_something_comes_from_a_page_that_may(
+    site: Site, method: str, path: str, headers: dict[str, str], expected: int
+) -> None:
+    body = b"" if method == "POST" else None
+    assert site.ask(method, path, body, **headers)[0] == expected
+
+
+def test_the_sites_own_pages_may_change_something(site: Site) -> None:
+    for origin in (f"http://{NAME}:{site.http}", f"https://{NAME}:{site.https}", f"https://[2001:db8::7]:{site.https}"):
+        assert site.ask("POST", "/dicom-web/studies", b"", Origin=origin)[0] == 200
+    assert site.ask("POST", "/dicom-web/studies", b"", Origin=f"https://{NAME}")[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/dicom-web/studies", "/dicom-web/workitems", "/static-dicomweb/studies"])
+def test_a_page_elsewhere_may_ask_where_it_is_named(site: Site, path: str) -> None:
+    asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "content-type,authorization"}
+    status, told, headers = site.ask("OPTIONS", path, None, Origin=VIEWER, **asked)
+    assert (status, told) == (204, None)
+    assert headers["Access-Control-Allow-Origin"] == VIEWER
+    assert headers["Access-Control-Allow-Headers"] == asked["Access_Control_Request_Headers"]
+    assert {"GET", "POST"} <= {each.strip() for each in headers["Access-Control-Allow-Methods"].split(",")}
+    status, _, headers = site.ask("GET", path, Origin=VIEWER)
+    assert status == 200 and headers["Access-Control-Allow-Origin"] == VIEWER and "Origin" in headers["Vary"]
+    assert "Access-Control-Allow-Methods" not in headers
+    status, _, headers = site.ask("OPTIONS", path, None, Origin="https://evil.example", **asked)
+    assert status in (405, 200) and "Access-Control-Allow-Origin" not in headers
+
+
+def test_only_a_store_has_a_large_body(site: Site) -> None:
+    large = b"x" * (2 << 20)
+    for path in ("/dicom-web/workitems", "/dicom-web/workitems/1.2.3/cancelrequest"):
+        assert site.ask("POST", path, large)[0] == 413
+    for path in ("/dicom-web/series", "/dicom-web/studies", "/static-dicomweb/studies"):
+        assert site.ask("GET", path, large)[0] == 413
+    for path in ("/dicom-web/studies", STUDY, "/static-dicomweb/studies"):
+        assert site.ask("POST", path, large)[0] == 200
+    assert site.ask("POST", "/dicom-web/studies", b"x" * (9 << 20))[0] == 413
+
+
+def test_a_compressed_body_is_refused(site: Site) -> None:
+    assert site.ask("POST", "/dicom-web/studies", b"x", Content_Encoding="gzip")[0] == 415
+
+
+def test_an_answer_has_each_header_once(site: Site) -> None:
+    for path in ("/dicom-web/studies", "/static-dicomweb/studies/1.2/metadata", "/pipeline/"):
+        connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=30)
+        connection.request("GET", path, headers={"Host": NAME})
+        names = [name.lower() for name, _ in connection.getresponse().getheaders()]
+        for name in ("x-content-type-options", "referrer-policy"):
+            assert names.count(name) == 1, path
+
+
+def test_uploads_that_stall_leave_room_for_others(tmp_path: Path) -> None:
+    site = Site(tmp_path, nginx_stores=6, nginx_stores_of_client=4)
+    held = []
+    try:
+        for _ in range(4):
+            one = socket.create_connection(("127.0.0.1", site.http))
+            one.sendall(f"POST /dicom-web/studies HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 1000\r\n\r\n12345".encode())
+            held.append(one)
+        end = time.monotonic() + 30
+        while site.ask("POST", "/dicom-web/studies", b"x")[0] != 503:
+            assert time.monotonic() < end, "a fifth upload of the client was never refused"
+        assert site.ask("GET", "/dicom-web/studies")[0] == 200
+    finally:
+        for one in held:
+            one.close()
+        site.stop()
+
+
+def test_removal_is_passed_on_where_a_setting_says_so(tmp_path: Path) -> None:
+    site = Site(tmp_path, nginx_delete=True)
+    try:
+        assert site.ask("DELETE", STUDY)[1][:2] == ["orthanc", "DELETE"]
+        assert site.ask("DELETE", "/static-dicomweb/studies/1.2")[1][:2] == ["static", "DELETE"]
+        assert site.ask("DELETE", "/dicom-web/studies")[0] == 405
+    finally:
+        site.stop()
