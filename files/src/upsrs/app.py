@@ -306,7 +306,9 @@ _ROUTES = [
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return the application of one worker, whose settings are the environment's unless given."""
     chosen = settings or read_settings(Settings)
-    pool = make_pool(chosen.database_uri.get_secret_value(), chosen.database_connections, chosen.database_patience)
+    pool = make_pool(
+        chosen.database_uri.get_secret_value(), chosen.database_connections, chosen.database_patience, chosen.statement_seconds
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

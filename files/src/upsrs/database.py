@@ -59,20 +59,24 @@ def _scripts(configuration: Config) -> Any:
     return ScriptDirectory.from_config(configuration).walk_revisions()
 
 
-def make_pool(uri: str, most: int, patience: float) -> Pool:
-    """Return a pool, not yet open, of at most `most` connections.
+def make_pool(uri: str, most: int, patience: float, statement_seconds: float = 0) -> Pool:
+    """Return a pool, not yet open, of at most `most` connections. No statement takes longer than `statement_seconds` (0: any).
 
     `patience` is how long whoever wants one waits for a database that is away, in seconds. A connection that a restart of the
     database has ended is lent all the same, and found out by who uses it: the pool's own check waits longer after each that it
     finds, up to the whole patience.
     """
+    # Compiling a search takes longer than the search, and a client's keys decide how much there is to compile.
+    options = {"options": f"-c jit=off -c statement_timeout={round(statement_seconds * 1000)}"}
     return AsyncConnectionPool(
         uri,
         min_size=min(2, most),
         max_size=most,
         open=False,
         timeout=patience,
-        kwargs={"application_name": "pyupsrs"} | ({} if "connect_timeout" in conninfo_to_dict(uri) else {"connect_timeout": 5}),
+        kwargs={"application_name": "pyupsrs"}
+        | ({} if "options" in conninfo_to_dict(uri) else options)
+        | ({} if "connect_timeout" in conninfo_to_dict(uri) else {"connect_timeout": 5}),
     )
 
 
@@ -83,7 +87,7 @@ async def in_transaction(
 
     Where the connection is lost during the commit, the database is asked what became of it. `work` may be called again, so it must
     change nothing but the database; one that only reads (not `changes`) has no commit to ask after. Raises RequestError (503) where
-    the database stays away for `patience` seconds, by default the pool's.
+    the database stays away for `patience` seconds, by default the pool's, or a statement takes longer than the pool lets it.
     """
     deadline = time.monotonic() + (pool.timeout if patience is None else patience)
     while True:
@@ -100,6 +104,8 @@ async def in_transaction(
             raise unavailable() from None
         except _RETRIED:
             pass
+        except errors.QueryCanceled:
+            raise RequestError(503, "The database took too long over this: ask for less at a time, or later.") from None
         except psycopg.OperationalError:
             if number is not None and await _is_committed(pool, number):
                 return result

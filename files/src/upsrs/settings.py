@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     """Most connections of each worker, besides the one that it listens on."""
     database_patience: Annotated[float, Field(gt=0)] = 20
     """Seconds that a request waits for a database that is away: longer than a restart of PostgreSQL takes."""
+    statement_seconds: Annotated[float, Field(ge=0)] = 10
+    """Seconds that the database may take over one statement of a request; 0 for any."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     ae_title: str = "PYUPSRS"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 from servers import Postgres, Service
@@ -175,5 +176,22 @@ def test_without_the_database_it_says_so_and_comes_back(postgres: Postgres) -> N
         postgres.start()
     try:
         persist(lambda: client.retrieve(uid), 200)
+    finally:
+        service.stop()
+
+
+def test_a_search_that_takes_the_database_too_long_is_ended(postgres: Postgres) -> None:
+    """And is not asked again until the patience for a database that is away has ended, too."""
+    uri = postgres.make_database("slow")
+    service = Service(uri, PYUPSRS_WORKERS="1", PYUPSRS_STATEMENT_SECONDS="1")
+    try:
+        with psycopg.connect(uri) as other:
+            other.execute("LOCK TABLE workitems IN ACCESS EXCLUSIVE MODE")
+            begun = time.monotonic()
+            answer = requests.get(f"{service.url}/workitems", timeout=60)
+            assert (answer.status_code, "too long" in answer.text) == (503, True)
+            assert time.monotonic() - begun < 15
+            other.rollback()
+        assert requests.get(f"{service.url}/workitems", timeout=60).status_code == 200
     finally:
         service.stop()
