@@ -18,6 +18,8 @@ _ABSENT: dict[str, Any] = {
     "port": 0,
     "after": [],
     "type": "exec",
+    "memory": "50%",
+    "loopback_only": False,
     "user": "",
     "state": False,
     "writable": [],
