@@ -26,6 +26,13 @@ http {
     fastcgi_temp_path {{ directory }}/fastcgi;
     uwsgi_temp_path {{ directory }}/uwsgi;
     scgi_temp_path {{ directory }}/scgi;
+    # What is let through is roles/nginx/tests/test_resources.py's to show.
+    map "" $has_needless_body {
+        default "";
+    }
+    map "" $allowed_methods {
+        default "";
+    }
 {% include "static-dicomweb-maps.conf.j2" %}
     server {
         listen 127.0.0.1:{{ port }};
@@ -61,7 +68,9 @@ class Nginx:
         self.session.trust_env = False
         self.log = directory / "nginx.log"
         variables: dict[str, Any] = yaml.safe_load((_ROLE / "vars/main/main.yml").read_text())
+        variables |= yaml.safe_load((_ROLE / "defaults/main.yml").read_text())
         variables |= {
+            "nginx_access": "none",
             "directory": directory,
             "port": self.port,
             "nginx_static_root": root,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from password_file import content
 from pki import pair
+from role_templates import rendered
 
 ROLE = Path(__file__).parent.parent
 NAME = "site.example"
@@ -92,44 +94,10 @@ class Site:
         self.process = self.start(given)
 
     def start(self, given: dict[str, Any]) -> subprocess.Popen[bytes]:
-        play = [
-            {
-                "hosts": "localhost",
-                "gather_facts": False,
-                "tasks": [
-                    {"ansible.builtin.include_vars": {"dir": str(ROLE / "vars/main")}},
-                    {"ansible.builtin.include_vars": {"file": str(ROLE / "defaults/main.yml")}},
-                    {
-                        "ansible.builtin.template": {
-                            "src": str(ROLE / "templates/nginx.conf.j2"),
-                            "dest": str(self.directory / "nginx.conf"),
-                            "mode": "0600",
-                        }
-                    },
-                ],
-            }
-        ]
-        (self.directory / "play.yml").write_text(json.dumps(play))
-        (self.directory / "given.json").write_text(json.dumps(given))
-        # Its own filters are found beside the play.
-        (self.directory / "filter_plugins").symlink_to(ROLE / "filter_plugins")
-        command = [
-            str(Path(sys.executable).parent / "ansible-playbook"),
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            "-e",
-            f"@{self.directory}/given.json",
-            "-e",
-            f"ansible_python_interpreter={sys.executable}",
-            str(self.directory / "play.yml"),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self.directory)
-        assert done.returncode == 0, done.stdout + done.stderr
-        path = self.directory / "nginx.conf"
+        path = rendered("nginx", "nginx.conf.j2", self.directory, given)
         text = path.read_text().replace("pid /run/nginx.pid;", f"pid {self.directory}/pid;\ndaemon off;")
         text = text.replace("perl_modules /etc/nginx/perl;", f"perl_modules {ROLE}/files;")
+        text = text.replace("/run/nginx-logins", f"{self.directory}/logins").replace("/etc/nginx/users", f"{self.directory}/users")
         text = re.sub(r"(error_log|access_log) syslog[^;]*;", rf"\1 {self.directory}/\1;", text)
         text = text.replace(f"access_log {self.directory}/access_log;", "access_log off;")
         path.write_text(text.replace("http {", f"http {{\n    client_body_temp_path {self.directory}/bodies;", 1))
@@ -421,6 +389,32 @@ def test_uploads_that_stall_leave_room_for_others(tmp_path: Path) -> None:
     finally:
         for one in held:
             one.close()
+        site.stop()
+
+
+def test_a_password_is_checked_once_and_guesses_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "users").write_text(content("", {"ada": "a pass:word", "bob": "other"}))
+
+    def basic(user: str, password: str) -> str:
+        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    site = Site(tmp_path, nginx_access="basic", nginx_guesses_per_minute=5, nginx_login_seconds=60)
+    try:
+        for path in ("/dicom-web/studies", "/static-dicomweb/studies", "/dicom-web/workitems", "/pipeline/", "/wado"):
+            for _ in range(5):
+                status, _, headers = site.ask("GET", path)
+                assert status == 401 and headers["WWW-Authenticate"].startswith("Basic")
+        right = basic("ada", "a pass:word")
+        told = [site.ask("GET", "/dicom-web/studies", Authorization=right) for _ in range(50)]
+        assert {status for status, _, _ in told} == {200}
+        assert "Authorization" not in told[0][1][3]
+        assert site.ask("POST", "/dicom-web/studies", b"x", Authorization=right)[0] == 200
+        assert site.ask("GET", "/dicom-web/workitems", Authorization=right)[1][3]["X-Remote-User"] == "ada"
+        guessed = [site.ask("GET", "/dicom-web/studies", Authorization=basic("bob", str(number)))[0] for number in range(20)]
+        assert guessed[0] == 401 and guessed[-1] == 429 and set(guessed) == {401, 429}
+        assert site.ask("GET", "/dicom-web/studies", Authorization=right)[0] == 200
+        assert (tmp_path / "logins").stat().st_mode & 0o077 == 0
+    finally:
         site.stop()
 
 
