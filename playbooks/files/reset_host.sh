@@ -14,7 +14,7 @@ done
 systemctl unmask orthanc.service 2>/dev/null || true
 # Only what is installed: purging asks for nothing else.
 purge_by_apt() {
-    installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' 'postgresql*' 'orthanc*' 'nginx*' 'libnginx-mod*' \
+    installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' 'postgresql*' 'orthanc*' 'nginx*' 'libnginx-mod*' haproxy \
         2>/dev/null | sed -n 's/ installed$//p; s/ config-files$//p')
     [ -n "$installed" ] || return 0
     echo postgresql-common postgresql-common/purge-data boolean true | debconf-set-selections 2>/dev/null || true
@@ -23,7 +23,7 @@ purge_by_apt() {
 }
 
 remove_by_dnf() {
-    installed=$(rpm --query --all --queryformat '%{NAME}\n' 'postgresql*' 'nginx*')
+    installed=$(rpm --query --all --queryformat '%{NAME}\n' 'postgresql*' 'nginx*' haproxy)
     # shellcheck disable=SC2086 # one word a package
     [ -z "$installed" ] || dnf remove --assumeyes --quiet $installed >/dev/null
 }
@@ -46,7 +46,7 @@ close_ufw() {
 if command -v dnf >/dev/null; then remove_by_dnf; else purge_by_apt; fi
 close_firewalld
 close_ufw
-rm -rf /etc/orthanc /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgresql /var/lib/pgsql /var/lib/nginx \
+rm -rf /etc/postgresql-common/createcluster.d/dicomweb.conf /etc/orthanc /etc/haproxy /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgresql /var/lib/pgsql /var/lib/nginx \
     /opt/dicomweb-site /etc/pyupsrs /etc/systemd/system/pyupsrs.service /etc/systemd/system/pyupsrs.socket \
     /etc/pipeline-forwarder /etc/pipeline-monitor /etc/systemd/system/pipeline-forwarder.service \
     /etc/systemd/system/pipeline-monitor.service /usr/local/bin/pipeline-monitor /usr/local/bin/dicom-send \
@@ -56,7 +56,7 @@ rm -rf /etc/orthanc /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgre
     /etc/systemd/system/static-dicomweb.service /etc/systemd/system/static-dicomweb-scp.service \
     /etc/systemd/system/static-dicomweb-sync.service /etc/systemd/system/static-dicomweb-feed.service \
     /usr/local/bin/mkdicomweb /var/lib/static-dicomweb-feed /var/lib/private/static-dicomweb-feed \
-    /etc/systemd/system/orthanc@.service /etc/systemd/system/nginx.service.d /etc/systemd/system/postgresql@.service.d \
+    /etc/systemd/system/orthanc@.service /etc/systemd/system/nginx.service.d /etc/systemd/system/haproxy.service.d /etc/systemd/system/postgresql@.service.d \
     /etc/systemd/system/postgresql.service.d \
     /etc/dicomweb-firewall.nft /etc/systemd/system/dicomweb-firewall.service \
     /var/lib/dicomweb-bundle /var/lib/dicomweb-bundle-lists /etc/apt/dicomweb-bundle.list /etc/apt/dicomweb-bundle.conf \

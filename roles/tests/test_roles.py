@@ -67,7 +67,7 @@ def test_every_role_knows_every_supported_release() -> None:
     supported = read(roles / "preflight/vars/main.yml")["__preflight_supported"]
     files = sorted(roles.glob("*/vars/main/platforms.yml"))
     named = {path.parents[2].name for path in files}
-    assert named == {"bundle", "host", "nginx", "orthanc", "postgresql", "python_service", "static_dicomweb"}
+    assert named == {"bundle", "haproxy", "host", "nginx", "orthanc", "postgresql", "python_service", "static_dicomweb"}
     for path in files:
         (name, platforms), *others = read(path).items()
         assert not others

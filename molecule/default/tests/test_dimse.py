@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 from datasets import KINDS, ct_study, of_kind, same
 from dimse_client import Archive
-from hosts import Host
+from hosts import CONTROL_NODE, Host
 from pydicom.uid import UID
 from pynetdicom.sop_class import Verification
 
@@ -60,6 +63,33 @@ def test_unknown_transfer_syntax_is_rejected_and_the_rest_stays(host: Host, tmp_
         with pytest.raises(ValueError, match="No presentation context"):
             association.send_c_store(sent)
     assert same(host.archive.get(before)[0], before)
+
+
+def test_over_tls(host: Host, tmp_path: Path) -> None:
+    """PS3.15 B.12, with no certificate of the modality's own."""
+    sent = of_kind("ct", tmp_path)
+    secure = ["+tla", "-ic", "-aet", "SECURE", "-aec", "ORTHANC", host.address, "2762"]
+    dcmtk("echoscu", *secure)
+    dcmtk("storescu", *secure, str(sent.path))
+    assert same(host.archive.get(sent.dataset)[0], sent.dataset)
+
+
+def test_idle_and_half_sent_connections_hold_nobody_up(host: Host) -> None:
+    """Orthanc takes one connection after the other, and waits for each to ask."""
+    with contextlib.ExitStack() as held:
+        for number in range(20):
+            connection = held.enter_context(socket.create_connection((host.address, 4242), 5))
+            connection.sendall(b"\x01\x00\x00\x00\x00\xcd\x00\x01"[: number % 8])
+        dcmtk("echoscu", "-to", "5", "-ta", "5", "-aec", "ORTHANC", host.address, "4242")
+
+
+def test_an_association_is_logged_with_who_called(host: Host, tmp_path: Path) -> None:
+    sent = of_kind("ct", tmp_path)
+    dcmtk("storescu", "-aet", "LOGGED BY NAME", "-aec", "ORTHANC", host.address, "4242", str(sent.path))
+    (line,) = host.run("journalctl --no-pager --output=cat --unit=haproxy | grep 'calling=\"LOGGED BY NAME\"'").splitlines()
+    assert f"from {CONTROL_NODE}:" in line and 'called="ORTHANC"' in line
+    (received,) = re.findall(r" received=(\d+) ", line)
+    assert int(received) > len(sent.dataset.PixelData)
 
 
 def test_dcmtk_stores_finds_and_fetches(host: Host, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import requests
 from hosts import Host
 
-OURS = ["orthanc@main", "orthanc@second", "nginx", "dicomweb-quickack", "dicomweb-firewall"]
+OURS = ["orthanc@main", "orthanc@second", "haproxy", "nginx", "dicomweb-quickack", "dicomweb-firewall"]
 
 
 def postgresql(host: Host) -> str:
@@ -29,19 +29,19 @@ def test_distributions_own_orthanc_is_off(host: Host) -> None:
     assert host.run("systemctl show -p LoadState --value orthanc").strip() == "masked"
 
 
-@pytest.mark.parametrize("unit", ["orthanc@main", "nginx", "dicomweb-quickack", "postgresql"])
+@pytest.mark.parametrize("unit", ["orthanc@main", "haproxy", "nginx", "dicomweb-quickack", "postgresql"])
 def test_unit_is_hardened(host: Host, unit: str) -> None:
     name = postgresql(host) if unit == "postgresql" else f"{unit}.service"
     told = host.run(f"systemd-analyze security --no-pager {name} | tail -1")
     assert float(re.findall(r"([0-9.]+) [A-Z]", told)[-1]) <= 3.0, told
 
 
-@pytest.mark.parametrize("port", [22, 4242, 4243, 9080, 9443])
+@pytest.mark.parametrize("port", [22, 2762, 4242, 4243, 9080, 9443])
 def test_public_port_is_open(host: Host, port: int) -> None:
     socket.create_connection((host.address, port), timeout=30).close()
 
 
-@pytest.mark.parametrize("port", [5432, 8042, 8043, 80, 111])
+@pytest.mark.parametrize("port", [5432, 8042, 8043, 14242, 80, 111])
 def test_other_port_is_closed(host: Host, port: int) -> None:
     with pytest.raises(OSError):
         socket.create_connection((host.address, port), timeout=2)
@@ -58,6 +58,23 @@ def test_database_asks_for_scram(host: Host) -> None:
     refused = host.shell.run("PGPASSWORD=wrong psql -h 127.0.0.1 -U orthanc orthanc -c 'select 1'")
     assert refused.rc == 2
     assert "password authentication failed" in refused.stderr
+
+
+def test_databases_have_checksums_and_are_their_owners_alone(host: Host) -> None:
+    def asked(query: str) -> str:
+        return host.run(f'su postgres -c "psql -Atc \\"{query}\\""').strip()
+
+    assert asked("show data_checksums") == "on"
+    assert asked("select has_database_privilege('pyupsrs', 'orthanc', 'connect')") == "f"
+    assert asked("select has_database_privilege('orthanc', 'orthanc', 'connect')") == "t"
+    assert asked("show log_connections") != "off"
+
+
+@pytest.mark.parametrize("unit", ["orthanc@main", "nginx", "haproxy", "pyupsrs", "postgresql"])
+def test_unit_has_its_share_of_the_host(host: Host, unit: str) -> None:
+    name = postgresql(host) if unit == "postgresql" else f"{unit}.service"
+    told = dict(line.split("=") for line in host.run(f"systemctl show -p MemoryMax -p TasksMax -p LimitNOFILE {name}").split())
+    assert told["MemoryMax"] != "infinity" and int(told["TasksMax"]) <= 2048 and int(told["LimitNOFILE"]) <= 65536
 
 
 def test_routes_acknowledge_at_once(host: Host) -> None:

@@ -52,6 +52,7 @@ def works_again(host: Host, before: Instance, directory: Path) -> None:
         "pkill --signal KILL --exact postgres",
         "pkill --signal KILL --exact Orthanc",
         "pkill --signal KILL --exact nginx",
+        "pkill --signal KILL --exact haproxy",
         "systemctl restart dicomweb-firewall dicomweb-quickack",
     ],
 )

@@ -110,7 +110,7 @@ def test_nginx_is_rhels_and_the_page_of_the_distribution_is_gone(host: Host) -> 
     assert not host.shell.socket("tcp://0.0.0.0:80").is_listening
 
 
-@pytest.mark.parametrize("port", [22, 4242, 4243, 9080, 9443])
+@pytest.mark.parametrize("port", [22, 2762, 2763, 4242, 4243, 9080, 9443])
 def test_public_port_is_open(host: Host, port: int) -> None:
     assert host.reached_at(port)
 
@@ -144,7 +144,7 @@ def test_selinux_is_given_what_the_site_needs(host: Host) -> None:
     assert ":bin_t:" in host.run("matchpathcon -n $(readlink -f /opt/dicomweb-site/orthanc/current)/bin/Orthanc")
     host.run("cd /root && semodule --cil --extract=dicomweb_site")
     transitions = host.run("cat /root/dicomweb_site.cil")
-    for domain in ("httpd_t", "postgresql_t"):
+    for domain in ("haproxy_t", "httpd_t", "postgresql_t"):
         assert f"(allow init_t {domain} (process2 (nnp_transition nosuid_transition)))" in transitions
     assert ":bin_t:" in host.run("matchpathcon -n $(readlink -f /opt/dicomweb-site/pyupsrs/current)/venv/bin/pyupsrs")
 

@@ -121,10 +121,10 @@ def test_plain_http_redirects_and_https_is_strict(by_name: dict[str, Host], web:
 
 
 # From the control node: DIMSE on the archive and the gateway, and both ports of the public face, nothing else.
-OPEN = {"dicom-db": [22], "dicom-store": [22, 4242], "dicom-web": [22, 4242, 9080, 9443]}
+OPEN = {"dicom-db": [22], "dicom-store": [22, 2762, 4242], "dicom-web": [22, 2762, 4242, 9080, 9443]}
 
 
-@pytest.mark.parametrize("port", [22, 4242, 5432, 8042, 8443, 9080, 9443, 11112, 11113, 11114])
+@pytest.mark.parametrize("port", [22, 2762, 4242, 14242, 5432, 8042, 8443, 9080, 9443, 11112, 11113, 11114])
 def test_who_reaches_which_port(host: Host, port: int) -> None:
     if port in OPEN[host.name]:
         socket.create_connection((host.address, port), timeout=30).close()

@@ -67,7 +67,7 @@ def configuration(instance: Settings, site: Settings, given: Settings, plugins: 
     own = {
         "Name": instance["name"],
         "DicomAet": instance["aet"],
-        "DicomPort": instance["dicom_port"],
+        "DicomPort": instance.get("dicom_listen_port") or instance["dicom_port"],
         "HttpPort": instance["http_port"],
         "StorageDirectory": storage,
         "IndexDirectory": storage,
@@ -80,14 +80,20 @@ def _repeated(values: list[Any]) -> list[str]:
     return sorted({str(value) for value in values if values.count(value) > 1})
 
 
-def instance_problems(instances: list[Settings]) -> list[str]:
-    """Return why these instances couldn't run beside each other on one host, a sentence each; none when they can."""
+def instance_problems(instances: list[Settings], given: Settings | None = None) -> list[str]:
+    """Return why these instances couldn't run beside each other on one host, a sentence each; none when they can.
+
+    `given` is orthanc_settings.
+    """
     problems = []
     for key in ("name", "aet", "storage"):
         twice = _repeated([instance[key] for instance in instances if instance.get(key)])
         problems += [f"Two instances have the {key} {value}: give each its own." for value in twice]
-    ports = [int(instance[key]) for instance in instances for key in ("dicom_port", "http_port")]
-    problems += [f"Port {port} is given twice: set each dicom_port and http_port to its own." for port in _repeated(ports)]
+    keys = ("dicom_port", "dicom_listen_port", "http_port")
+    ports = [int(instance[key]) for instance in instances for key in keys if instance.get(key) is not None]
+    problems += [
+        f"Port {port} is given twice: set each dicom_port, dicom_listen_port and http_port to its own." for port in _repeated(ports)
+    ]
     problems += [f"{port} is no port: give a number from 1 to 65535." for port in ports if not 0 < port < 65536]
     for instance in instances:
         name, aet = str(instance["name"]), str(instance["aet"])
@@ -95,6 +101,11 @@ def instance_problems(instances: list[Settings]) -> list[str]:
             problems.append(f"name {name!r} must have 1 to 31 characters from a-z, 0-9 and '-'.")
         if not re.fullmatch(r"[ -\[\]-~]{1,16}", aet) or not aet.strip():
             problems.append(f"aet {aet!r} must have 1 to 16 printable ASCII characters and no backslash (PS3.5 6.2).")
+        if instance.get("dicom_listen_port") and merged(given or {}, instance.get("settings") or {}).get("DicomCheckModalityHost"):
+            problems.append(
+                f"{name} has DicomCheckModalityHost, and is reached through HAProxy, whose address is all that it would see: "
+                "name the networks of each AE title in site_dicom_callers instead (haproxy_dimse_services)."
+            )
         if instance.get("http_remote") and not (instance.get("users") and instance.get("certificate")):
             problems.append(
                 f"{name} has http_remote, and without users and certificate anyone on the network could read every study: "

@@ -62,3 +62,13 @@ def test_what_cant_run_beside_the_first(other: dict[str, Any], said: str) -> Non
 
 def test_two_that_can() -> None:
     assert instance_problems([ONE, {"name": "b", "aet": "B", "dicom_port": 104, "http_port": 8043}]) == []
+
+
+def test_one_behind_another_listens_where_it_is_told_and_knows_no_addresses() -> None:
+    behind = {**ONE, "dicom_listen_port": 14242}
+    assert configuration(behind, {}, {}, [])["DicomPort"] == 14242
+    assert instance_problems([behind], {}) == []
+    assert "site_dicom_callers" in instance_problems([behind], {"DicomCheckModalityHost": True})[0]
+    assert instance_problems([ONE], {"DicomCheckModalityHost": True}) == []
+    other = {**ONE, "name": "b", "aet": "B", "dicom_port": 14242, "http_port": 1}
+    assert "14242 is given twice" in instance_problems([behind, other])[0]

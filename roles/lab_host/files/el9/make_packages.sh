@@ -55,7 +55,7 @@ build() {
 }
 
 get_debs() {
-    programs='orthanc orthanc-dicomweb orthanc-postgresql postgresql-15 postgresql-client-15 nginx nginx-common libnginx-mod-http-perl libpq5'
+    programs='haproxy orthanc orthanc-dicomweb orthanc-postgresql postgresql-15 postgresql-client-15 nginx nginx-common libnginx-mod-http-perl libpq5'
     libraries=$(in_root apt-get -qq --simulate --no-install-recommends install $programs | awk '/^Inst/ { print $2 }')
     for program in $programs postgresql-common postgresql-client-common ssl-cert nginx-light libnginx-mod-http-echo dcmtk locales; do
         libraries=$(echo "$libraries" | grep -v -x "$program")
@@ -137,6 +137,17 @@ getent passwd nginx >/dev/null || useradd -r -g nginx -d /var/lib/nginx -s /sbin
     build nginx-mod-http-perl 1.22.1 'nginx = 1.22.1'
 }
 
+# RHEL's unit begins like Debian's, and its configuration is in the same place.
+make_haproxy() {
+    unpack haproxy haproxy
+    tree=$work/trees/haproxy
+    mkdir -p "$tree/usr/lib/systemd/system"
+    mv "$tree/lib/systemd/system/haproxy.service" "$tree/usr/lib/systemd/system/"
+    rm -rf "$tree/lib" "$tree/etc/default" "$tree/etc/init.d" "$tree/etc/logrotate.d" "$tree/etc/rsyslog.d" "$tree/usr/share/vim"
+    build haproxy 2.6.12 '' 'getent group haproxy >/dev/null || groupadd -r haproxy
+getent passwd haproxy >/dev/null || useradd -r -g haproxy -d /var/lib/haproxy -s /sbin/nologin haproxy'
+}
+
 # python3.11 is a package that nobody has installed yet; dnf and firewalld, which are Debian's, go on with theirs (disguise.sh).
 make_python() {
     tree=$work/trees/python3.11
@@ -183,6 +194,7 @@ add_module() {
 get_debs
 make_postgresql
 make_nginx
+make_haproxy
 make_python
 make_base
 take_orthanc
