@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from starlette.routing import Route
@@ -23,16 +24,31 @@ SEARCHES = {
 """Addresses of searches, and the level of what they find."""
 
 
+_FRAME = f"{INSTANCE}/frames/{{frames}}"
+RETRIEVALS = {
+    **dict.fromkeys((STUDY, SERIES, INSTANCE), ("retrieve", "retrieve")),
+    **{f"{path}/metadata": ("metadata", "metadata") for path in (STUDY, SERIES, INSTANCE)},
+    **{f"{path}/bulkdata": ("bulk data", "all_bulk_data") for path in (STUDY, SERIES, INSTANCE)},
+    **{f"{path}/rendered": ("rendered", "rendered") for path in (STUDY, SERIES, INSTANCE, _FRAME)},
+    **{f"{path}/thumbnail": ("thumbnail", "thumbnail") for path in (STUDY, SERIES, INSTANCE, _FRAME)},
+    _FRAME: ("frames", "frames"),
+    f"{INSTANCE}/bulkdata/{{path}}": ("bulk data", "bulk_data"),
+    "/wado": ("wado-uri", "uri"),
+}
+"""Addresses that instances are retrieved at: the transaction's name, and Wado's method that answers it."""
+
+# Never encoded: what a path's structure is made of, so that whoever decodes it reads the same path; and controls.
+_NORMAL = re.compile(
+    r"(?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?!2[EeFf]|25|3[Bb]|5[Cc]|[01][0-9A-Fa-f]|7[Ff])[0-9A-Fa-f]{2})+)+/?"
+)
+
+
+def is_normal(path: str) -> bool:
+    """Return whether a path, as it was sent, is in a form that everybody reads alike (RFC 3986 6.2.2)."""
+    return _NORMAL.fullmatch(path) is not None
+
+
 def retrievals(wado: Wado, transaction: Callable[[str, Handler], ASGIApp]) -> Iterator[Route]:
     """Yield where instances are retrieved, and what of them."""
-    frame = f"{INSTANCE}/frames/{{frames}}"
-    for path in (STUDY, SERIES, INSTANCE):
-        yield Route(path, transaction("retrieve", wado.retrieve), methods=["GET"])
-        yield Route(f"{path}/metadata", transaction("metadata", wado.metadata), methods=["GET"])
-        yield Route(f"{path}/bulkdata", transaction("bulk data", wado.all_bulk_data), methods=["GET"])
-    for path in (STUDY, SERIES, INSTANCE, frame):
-        yield Route(f"{path}/rendered", transaction("rendered", wado.rendered), methods=["GET"])
-        yield Route(f"{path}/thumbnail", transaction("thumbnail", wado.thumbnail), methods=["GET"])
-    yield Route(frame, transaction("frames", wado.frames), methods=["GET"])
-    yield Route(f"{INSTANCE}/bulkdata/{{path}}", transaction("bulk data", wado.bulk_data), methods=["GET"])
-    yield Route("/wado", transaction("wado-uri", wado.uri), methods=["GET"])
+    for path, (name, method) in RETRIEVALS.items():
+        yield Route(path, transaction(name, getattr(wado, method)), methods=["GET"])

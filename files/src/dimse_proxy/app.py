@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from functools import partial
 
-from dicomweb.addresses import SEARCHES, STUDY, retrievals
+from dicomweb.addresses import INSTANCE, RETRIEVALS, SEARCHES, STUDY, retrievals
 from dicomweb.transaction import Handler, Transaction, not_served
 from dicomweb.wado import Wado
 from prometheus_client import generate_latest
@@ -45,9 +45,11 @@ def _dimse_routes(archive: Archive) -> list[BaseRoute]:
 def _forwarding_routes(forwarder: Forwarder) -> list[BaseRoute]:
     search = _transaction("search", partial(forwarder.forward, is_search=True))
     other = _transaction("forward", partial(forwarder.forward, is_search=False))
-    every = ["GET", "POST", "PUT", "DELETE", "OPTIONS"]
-    routes: list[BaseRoute] = [Route(path, search, methods=["GET"]) for path in SEARCHES]
-    return [*routes, Route("/{path:path}", other, methods=every)]
+    routes: list[BaseRoute] = [Route(path, other, methods=["POST"]) for path in ("/studies", STUDY)]
+    routes += [Route(path, search, methods=["GET"]) for path in SEARCHES]
+    # What each server calls its bulk data is its own.
+    bulk_data = [f"{path}/{name}/{{path:path}}" for path in (STUDY, INSTANCE) for name in ("bulkdata", "bulk")]
+    return [*routes, *(Route(path, other, methods=["GET"]) for path in [*RETRIEVALS, *bulk_data])]
 
 
 class _State:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 
 import httpx
+from dicomweb.addresses import is_normal
 from dicomweb.answers import Stream
 from dicomweb.errors import RequestError
 from dicomweb.instances import CutError
@@ -25,7 +26,7 @@ _NOT_SENT_BACK = _OF_A_CONNECTION | {"server", "date"}
 
 
 class Forwarder:
-    """Passes requests on as they are: searches to one address, everything else to another."""
+    """Passes requests on as they are: searches to one address, stores and retrievals to another, nothing else."""
 
     def __init__(self, config: Config) -> None:
         settings = config.dicomweb_proxy_settings
@@ -37,10 +38,18 @@ class Forwarder:
         self._client = httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False)
 
     async def forward(self, request: Request, *, is_search: bool) -> Response:
-        """Answer as the other server does; raise RequestError (502, 504) where it doesn't."""
+        """Answer as the other server does.
+
+        Raises RequestError: 502, 504 where it doesn't answer, 400 where the path could be read in two ways.
+        """
         base = self._qido if is_search else self._wado
         query = request.scope["query_string"].decode("latin-1")
         path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1").partition("?")[0]
+        if not is_normal(path):
+            raise RequestError(
+                400, "The path is not in normal form: no dot segments, no empty ones, no backslash, nothing encoded twice."
+            )
+        path = path.removeprefix(request.scope.get("root_path", ""))
         url = f"{base}{path}" + (f"?{query}" if query else "")
         headers = [(name, value) for name, value in request.headers.raw if name.decode().lower() not in _NOT_SENT_ON]
         if self._own_access:

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from service.http_head import HeadInTime
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -125,6 +126,7 @@ def _server(app: ASGIApp, context: ssl.SSLContext | None = None, *, has_life: bo
         lifespan="on" if has_life else "off",
         timeout_graceful_shutdown=5,
         timeout_keep_alive=30,
+        http=HeadInTime,
     )
     settings.load()
     settings.ssl = context

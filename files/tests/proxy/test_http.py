@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -251,7 +253,7 @@ class Upstream(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.path.startswith("/wado/cut"):
+        if self.path == "/wado/studies/0.0/metadata":
             self.send_response(200)
             self.send_header("Content-Length", "100")
             self.end_headers()
@@ -300,9 +302,56 @@ def test_requests_pass_unchanged(passing: Proxy) -> None:
     stored = passing.session.post(f"{passing.url}/studies", data=b"x" * 5_000_000, timeout=30)
     assert (stored.status_code, stored.text) == (202, "POST /wado/studies 5000000")
     with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)):
-        passing.get("/cut")
+        passing.get("/studies/0.0/metadata")
     assert passing.get("/health").json()["status"] == "ok"
     assert passing.get("/ping").text == "pong\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/dicom-web/studies?limit=1", 200),
+        ("GET", "/dicom-web/studies/1.2/metadata", 200),
+        ("GET", "/studies/1.2/series/1.3/instances/1.4/bulk/7FE00010/1", 200),
+        ("GET", "/studies/1.2/bulkdata/any/where", 200),
+        ("GET", "/dicom-web/../../admin", 404),
+        ("GET", "/dicom-web/studies/..", 400),
+        ("GET", "/studies/%2e%2e", 400),
+        ("GET", "/studies/..%5cadmin/metadata", 400),
+        ("GET", "/studies/1.2%2F..%2F..%2Fadmin", 404),
+        ("GET", "/studies/1.2/bulkdata/../../../admin", 400),
+        ("GET", "/studies/1.2/bulkdata//admin", 400),
+        ("GET", "/admin", 404),
+        ("GET", "/workitems", 404),
+        ("DELETE", "/studies/1.2", 405),
+        ("PUT", "/studies", 405),
+        ("POST", "/studies/1.2/metadata", 405),
+        ("PATCH", "/studies", 405),
+    ],
+)
+def test_only_dicomweb_passes(passing: Proxy, method: str, path: str, expected: int) -> None:
+    """The path as it stands: requests would put it into normal form."""
+    connection = http.client.HTTPConnection("127.0.0.1", passing.port, timeout=30)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    said = answer.read().decode()
+    assert answer.status == expected, said
+    if expected == 200:
+        assert said.startswith(f"GET /{'qido' if '?' in path else 'wado'}{path.removeprefix('/dicom-web')} ")
+
+
+def test_a_head_that_never_ends_is_not_waited_for(passing: Proxy) -> None:
+    """Neither the first request of a connection nor a later one, while others are answered."""
+    held = []
+    for beginning in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\nGET / HT"):
+        connection = socket.create_connection(("127.0.0.1", passing.port), timeout=60)
+        connection.sendall(beginning)
+        held.append(connection)
+    assert passing.get("/ping").text == "pong\n"
+    for connection in held:
+        while connection.recv(4096):
+            pass
+        connection.close()
 
 
 def test_another_server_that_is_down(tmp_path: Path) -> None:
