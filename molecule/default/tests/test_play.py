@@ -13,7 +13,7 @@ from pki import pair
 
 LIMIT = "--limit=debian13,localhost"
 AWAY = {"host": CONTROL_NODE, "port": 9, "name": "o", "user": "o", "password": "p"}
-FIRST = {"name": "main", "aet": "ORTHANC", "dicom_port": 4242, "http_port": 8042}
+FIRST = {"name": "main", "aet": "ORTHANC", "dicom_port": 4242, "dicom_listen_port": 14242, "http_port": 8042}
 
 # What is set, and what the message must say: the variable, and what is wrong with it.
 REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {

@@ -74,7 +74,7 @@ def below(path: str) -> str:
 
 
 def missing_rules(wanted: dict[str, Any], types: dict[int, str], contexts: str, booleans: str) -> list[str]:
-    """Return the lines that the policy lacks, from what semanage lists of it."""
+    """Return the lines that the policy lacks, from what semanage lists of it. Booleans that it doesn't know are passed over."""
     rules = []
     for port in wanted["ports"]:
         number, kind = int(port["port"]), port["type"]
@@ -85,8 +85,8 @@ def missing_rules(wanted: dict[str, Any], types: dict[int, str], contexts: str, 
         lines = [line for line in contexts.splitlines() if line.split()[:1] == [pattern]]
         if not any(f":{context['type']}:" in line for line in lines):
             rules.append(f"fcontext {'-m' if lines else '-a'} -f a -t {context['type']} '{pattern}'")
-    on = {line.split()[0] for line in booleans.splitlines() if re.search(r",\s*on\)", line)}
-    return rules + [f"boolean -m --on {name}" for name in wanted["booleans"] if name not in on]
+    known = {line.split()[0]: bool(re.search(r",\s*on\)", line)) for line in booleans.splitlines() if line.strip()}
+    return rules + [f"boolean -m --on {name}" for name in wanted["booleans"] if not known.get(name, True)]
 
 
 def module_of(domains: list[str]) -> str:

@@ -36,6 +36,7 @@ def test_contexts_and_booleans_that_are_there_are_left() -> None:
         r"fcontext -a -f a -t httpd_sys_content_t '/srv/a\.b(/.*)?'",
         "boolean -m --on httpd_can_network_connect",
     ]
+    assert missing_rules({**wanted, "contexts": [], "booleans": ["no_such_boolean"]}, {}, "", off) == []
     there = r"/srv/a\.b(/.*)?    all files    system_u:object_r:httpd_sys_content_t:s0"
     assert missing_rules(wanted, {}, there, off.replace("off)", "on)")) == []
     assert missing_rules(wanted, {}, there.replace("httpd_sys", "user"), off.replace("off)", "on)")) == [

@@ -216,6 +216,8 @@ class ActionModule(ActionBase):
         given = self._task.args
         gatherer = Gatherer(given["python"], given["machine"], given.get("wheelhouse") or "")
         if given.get("download"):
+            if not given["locks"]:
+                raise AnsibleActionFail("No lock file is named, so there is nothing to download.")
             for path in given["locks"]:
                 lock = locked_for(Path(path).read_text(), gatherer.python, gatherer.machine)
                 gatherer.download(Path(given["download"]), lock)
