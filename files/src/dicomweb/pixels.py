@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dimse.part10 import EXPLICIT, IMPLICIT, encode, file_head
+from dimse.part10 import DEFLATED, EXPLICIT, IMPLICIT, encode, file_head, read_syntax, refuse_bomb
 from PIL import Image
 from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
+from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing, convert_color_space
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
@@ -25,12 +28,15 @@ from dicomweb.syntaxes import JPEG_2000, JPEG_LS, NATIVE, RLE
 # What can't be decoded is told to who asked for it: no trace of each decoder that was tried.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
+_UNDEFINED = 0xFFFFFFFF
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 MADE_HERE = (EXPLICIT, IMPLICIT, JPEG_LS, JPEG_2000, RLE)
 """Transfer syntaxes that an instance can be brought into."""
 
 RENDERED = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF"}
 _THUMBNAIL_PIXELS = 128
+_LARGEST_RENDERED = 64 << 20
+_LARGEST_READ = 1 << 20
 _WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -45,14 +51,36 @@ class Rendering:
 
 
 def pixels_of(path: Path) -> Dataset:
-    """Return the dataset of a file that has pixels; raise RequestError (404) where it has none."""
+    """Return the dataset of a file that has pixels, native ones yet to be read.
+
+    Raises RequestError: 404 where it has none, 413 where it is deflated and too large.
+    """
     try:
-        dataset = dcmread(path, force=True)
+        syntax = _syntax(path)
+        # A frame is read by itself where its place is known, instead of the gigabyte that it is in.
+        is_plain = syntax in NATIVE and UID(syntax).is_little_endian and syntax != DEFLATED
+        dataset = dcmread(path, force=True, defer_size=_LARGEST_READ if is_plain else None)
+    except RequestError:
+        raise
     except Exception as error:
         raise RequestError(502, f"The instance can't be read: {error}.") from None
     if not any(keyword in dataset for keyword in _PIXELS):
         raise RequestError(404, "The instance has no pixels.")
     return dataset
+
+
+def _syntax(path: Path) -> str:
+    with path.open("rb") as file:
+        try:
+            syntax = read_syntax(file)
+        except (InvalidDicomError, AttributeError):
+            return ""
+        if syntax == DEFLATED:
+            try:
+                refuse_bomb(file)
+            except ValueError as error:
+                raise RequestError(413, f"The instance is too large: {error}.") from None
+    return syntax
 
 
 def frame_count(dataset: Dataset) -> int:
@@ -81,8 +109,7 @@ def frames(dataset: Dataset, numbers: Sequence[int], *, is_native: bool) -> list
 
 
 def _native_frame(dataset: Dataset, index: int, count: int) -> bytes:
-    element = next(dataset[keyword] for keyword in _PIXELS if keyword in dataset)
-    content = element.value or b""
+    keyword = next(keyword for keyword in _PIXELS if keyword in dataset)
     bits = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
     bits *= int(dataset.get("BitsAllocated") or 8)
     if str(dataset.get("PhotometricInterpretation") or "") == "YBR_FULL_422":
@@ -90,15 +117,28 @@ def _native_frame(dataset: Dataset, index: int, count: int) -> bytes:
     if bits % 8:
         # Frames of one bit a pixel follow each other without padding (PS3.5 8.1.1).
         return np.packbits(_decoded(dataset, index).astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+    size = bits // 8
+    piece = _piece(dataset, keyword, index * size, size)
+    if len(piece) < size or not size:
+        raise RequestError(502, f"The instance's pixels end before frame {index + 1} of {count}.")
+    return piece
+
+
+def _piece(dataset: Dataset, keyword: str, start: int, size: int) -> bytes:
+    """Return some of the pixels, in little endian."""
+    # Whoever asks for it by its keyword has it read whole.
+    raw = next(element for element in dataset.values() if element.tag == tag_for_keyword(keyword))
+    if isinstance(raw, RawDataElement) and raw.value is None and raw.length != _UNDEFINED:
+        with Path(str(dataset.filename)).open("rb") as file:
+            file.seek(raw.value_tell + start)
+            return file.read(max(min(size, raw.length - start), 0))
+    element = dataset[keyword]
+    content = element.value or b""
     if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
         # Pixels of 8 bits are in words, too, where the VR says so (PS3.5 annex D).
         width = max(int(dataset.BitsAllocated) // 8, 2 if element.VR == "OW" else 1)
         content = np.frombuffer(content[: len(content) // width * width], f">u{width}").astype(f"<u{width}").tobytes()
-    size = bits // 8
-    piece = bytes(content[index * size : (index + 1) * size])
-    if len(piece) < size or not size:
-        raise RequestError(502, f"The instance's pixels end before frame {index + 1} of {count}.")
-    return piece
+    return bytes(content[start : start + size])
 
 
 def _decoded(dataset: Dataset, index: int) -> Any:
@@ -125,6 +165,7 @@ def _is_plain(dataset: Dataset) -> bool:
 def transcoded(path: Path, syntax: str, target: Path) -> None:
     """Write a file's instance in another transfer syntax; raise RequestError (406) where that can't be."""
     try:
+        _syntax(path)
         dataset = dcmread(path, force=True)
         stored = dataset.file_meta.TransferSyntaxUID
         if not stored.is_little_endian:
@@ -139,6 +180,8 @@ def transcoded(path: Path, syntax: str, target: Path) -> None:
         with target.open("wb") as file:
             file.write(file_head(dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.file_meta.TransferSyntaxUID))
             encode(dataset, dataset.file_meta.TransferSyntaxUID, file)
+    except RequestError:
+        raise
     except Exception as error:
         raise RequestError(406, f"The instance can't be brought into transfer syntax {syntax}: {str(error)[:200]}") from None
 
@@ -157,6 +200,11 @@ def rendered(dataset: Dataset, number: int | None, how: Rendering, *, is_thumbna
     chosen = number or ((count + 1) // 2 if is_thumbnail else 1)
     if not 1 <= chosen <= count:
         raise RequestError(404, f"The instance has {count} frames, and no frame {chosen}.")
+    values = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
+    if values > _LARGEST_RENDERED:
+        raise RequestError(
+            406, f"A frame has {values} values: more than {_LARGEST_RENDERED} are not rendered, but retrieved as a frame."
+        )
     size = (_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS) if is_thumbnail and not how.viewport else how.viewport
     image = _image(dataset, chosen - 1, how, size)
     if size:

@@ -24,6 +24,10 @@ DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 BEGINNING_BYTES = 16384
 """In which an instance's UIDs are looked for before the whole of it is: they are among its first attributes."""
 
+LARGEST_INFLATED = 512 << 20
+"""Bytes that a deflated dataset may become: it is read as a whole, and a few bytes inflate to a thousand times as many."""
+_INFLATED_BEGINNING = 16 << 20
+
 # Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2).
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _UNDEFINED = 0xFFFFFFFF
@@ -61,6 +65,19 @@ def read_syntax(file: BinaryIO) -> str:
     read_preamble(file, force=False)
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2)
     return str(meta.TransferSyntaxUID)
+
+
+def refuse_bomb(file: BinaryIO) -> None:
+    """Raise ValueError where a deflated dataset (PS3.5 A.5), which begins where the file is, would fill the memory."""
+    begin, size = file.tell(), 0
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+    while not inflating.eof and (left := file.read(1 << 20)):
+        while left and not inflating.eof:
+            size += len(inflating.decompress(left, 1 << 20))
+            left = inflating.unconsumed_tail
+            if size > LARGEST_INFLATED:
+                raise ValueError(f"it inflates to more than {LARGEST_INFLATED >> 20} MB")
+    file.seek(begin)
 
 
 def even(value: str, padding: bytes) -> bytes:
@@ -139,8 +156,8 @@ def _plain(value: bytes) -> str | None:
 def read_texts_slowly(file: BinaryIO, syntax: str, tags: Collection[int]) -> dict[int, str]:
     """Return the same of the dataset that begins where `file` is, whatever is in it; raise what pydicom raises where it can't."""
     kind = UID(syntax)
-    # A deflated dataset (PS3.5 A.5) is explicit little endian inside.
-    stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read())) if kind.is_deflated else file
+    # A deflated dataset (PS3.5 A.5) is explicit little endian inside. What it becomes beyond its beginning is nobody's here.
+    stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), _INFLATED_BEGINNING)) if kind.is_deflated else file
     last = max(tags)
     dataset = read_dataset(
         stream,
