@@ -101,7 +101,7 @@ def test_it_shows_a_study(browser: webdriver.Chrome, tmp_path: Path) -> None:
     nginx = Nginx(tmp_path, root, server=server.url.removesuffix("/static-dicomweb"), viewer=str(OHIF))
     try:
         browser.get(f"{nginx.url}/viewer?StudyInstanceUIDs={instance.dataset.StudyInstanceUID}")
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         pixels = instance.dataset.pixel_array.astype(float)
         while likeness(image_of(browser), pixels) < 0.8 and time.monotonic() < deadline:
             time.sleep(1)
@@ -109,7 +109,7 @@ def test_it_shows_a_study(browser: webdriver.Chrome, tmp_path: Path) -> None:
         assert likeness(image_of(browser), pixels) > 0.8, f"{tmp_path}/ohif.png; {browser.get_log('browser')[-5:]}"
         # The study list, too.
         browser.get(nginx.url)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while instance.dataset.PatientID not in browser.page_source and time.monotonic() < deadline:
             time.sleep(1)
         assert instance.dataset.PatientID in browser.page_source

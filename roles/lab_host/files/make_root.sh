@@ -12,7 +12,9 @@ flock --timeout 1200 9 || {
     echo "somebody else has been making $target for 20 minutes" >&2
     exit 1
 }
-[ ! -e "$target" ] || exit 0
+# One that was made in another way is made anew.
+recipe=$({ echo "$suite $packages" && cat "$here/make_root.sh" && { [ "$suite" != el9 ] || cat "$here"/el9/*; }; } | sha256sum | cut -d ' ' -f 1)
+[ ! -e "$target" ] || [ "$(cat "$target.recipe" 2>/dev/null)" != "$recipe" ] || exit 0
 # What one that was killed has left. Its mounts were in a namespace of its own, and went with it.
 rm -rf --one-file-system "$target".work "$target".partial
 mkdir "$target.work"
@@ -42,3 +44,5 @@ jammy | noble | resolute)
     ;;
 esac
 mv "$target.partial" "$target"
+echo "$recipe" >"$target.recipe"
+echo "made $target"
