@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,21 @@ def test_a_request_beyond_the_largest_is_refused_whole(gate: Gate) -> None:
     assert len(gate.taken) == before
 
 
+def request_of(entity: AE) -> bytes:
+    """Return the A-ASSOCIATE-RQ of an application entity: making a large one takes it longer than a request may take."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def taken() -> bytes:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as stream:
+                head = stream.read(6)
+                return head + stream.read(int.from_bytes(head[2:], "big"))
+
+        request = pool.submit(taken)
+        entity.associate("127.0.0.1", listener.getsockname()[1])
+        return request.result(timeout=180)
+
+
 def test_the_largest_request_that_the_standard_knows_passes(gate: Gate) -> None:
     """128 contexts with 45 transfer syntaxes each: 158 KB in one PDU (PS3.8 9.3.2)."""
     entity = AE("LARGE")
@@ -174,10 +190,11 @@ def test_the_largest_request_that_the_standard_knows_passes(gate: Gate) -> None:
     entity.add_requested_context(Verification)
     for number in range(127):
         entity.add_requested_context(f"1.2.826.0.1.3680043.8.498.{number + 1}", syntaxes)
-    association = entity.associate("127.0.0.1", gate.port)
-    assert association.is_established
-    assert association.send_c_echo().Status == 0
-    association.release()
+    request = request_of(entity)
+    assert len(request) > 150_000
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=180) as connection:
+        connection.sendall(request)
+        assert connection.recv(1) == b"\x02"
 
 
 def test_one_address_has_its_share_of_connections(gate: Gate) -> None:
