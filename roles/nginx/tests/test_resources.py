@@ -230,6 +230,17 @@ def test_a_resource_reaches_its_service_as_it_was_sent(site: Site, method: str, 
         "/dicom-web/ws/subscribers/A%2F%2FB",
         "/dicom-web/ws/subscribers/A%5CB",
         "/dicom-web/workitems/1.2/subscribers/..%2F..%2F..%2F..%2Ftools%2Fshutdown",
+        "/dicom-web/workitems/../subscribers/..%2Fservers%2Fevil%2Fget",
+        "/dicom-web/workitems/../state/..%2Fservers%2Fevil",
+        "/dicom-web/workitems/./state/.",
+        "/dicom-web/workitems/../subscribers/..",
+        "/dicom-web/workitems/1.2/subscribers/..",
+        "/dicom-web/workitems/1.2/subscribers/../suspend",
+        "/dicom-web/workitems/1.2/state/%2Fx",
+        "/dicom-web/ws/subscribers/..",
+        "/dicom-web/ws/subscribers/..%2Fstudies",
+        "/dicom-web/studies?_method=DELETE",
+        "/dicom-web/studies?limit=1&%5fm%65thod=PUT",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -356,13 +367,22 @@ def test_only_a_store_has_a_large_body(site: Site) -> None:
         assert site.ask("POST", path, large)[0] == 413
     for path in ("/dicom-web/series", "/dicom-web/studies", "/static-dicomweb/studies"):
         assert site.ask("GET", path, large)[0] == 413
-    for path in ("/dicom-web/studies", STUDY, "/static-dicomweb/studies"):
+    for path in (
+        "/dicom-web/studies",
+        STUDY,
+        "/static-dicomweb/studies",
+        "/static-dicomweb/studies/1.2",
+        "/static-dicomweb/instances",
+    ):
         assert site.ask("POST", path, large)[0] == 200
     assert site.ask("POST", "/dicom-web/studies", b"x" * (9 << 20))[0] == 413
 
 
 def test_a_compressed_body_is_refused(site: Site) -> None:
-    assert site.ask("POST", "/dicom-web/studies", b"x", Content_Encoding="gzip")[0] == 415
+    for encoding in ("gzip", "0", "deflate, gzip"):
+        assert site.ask("POST", "/dicom-web/studies", b"x", Content_Encoding=encoding)[0] == 415
+    _, told, _ = site.ask("POST", "/dicom-web/studies", b"x", Content_Encoding="identity", X_HTTP_Method_Override="DELETE")
+    assert told[1] == "POST" and not {"Content-Encoding", "X-Http-Method-Override"} & {name.title() for name in told[3]}
 
 
 def test_an_answer_has_each_header_once(site: Site) -> None:
