@@ -26,13 +26,15 @@ from starlette.websockets import WebSocket
 from upsrs import events, metrics, outbox, store, tags, wire
 from upsrs.capabilities import methods_of, wadl
 from upsrs.channel import Dispatcher
-from upsrs.database import Connection, Pool, in_transaction, make_pool, unavailable
+from upsrs.database import Connection, Pool, forget_commits, in_transaction, make_pool, unavailable
 from upsrs.names import checked_ae_title, checked_uid, is_ae_title
 from upsrs.settings import Settings
 from upsrs.worklist import Answer, Worklist
 
 _LOG = logging.getLogger("upsrs")
 _TIDY_INTERVAL = 300.0
+# No request waits this long for a database that is away, whatever the clocks of several hosts say.
+_COMMITS_KEPT = datetime.timedelta(days=1)
 # How long whoever asks for the state of the service waits for the database, in seconds.
 _STATE_PATIENCE = 3.0
 _TIDY_BATCH = 1000
@@ -61,6 +63,7 @@ class _Service:
     async def _tidy_once(self) -> None:
         now = datetime.datetime.now(datetime.timezone.utc)
         async with self.pool.connection() as connection:
+            await forget_commits(connection, now - _COMMITS_KEPT)
             expired = await outbox.delete_old(connection, now - datetime.timedelta(days=self.settings.event_retention_days))
         if expired:
             metrics.EVENTS_EXPIRED.inc(expired)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import secrets
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,14 +94,12 @@ async def in_transaction(
     """
     deadline = time.monotonic() + (pool.timeout if patience is None else patience)
     while True:
-        number: str | None = None
+        token: uuid.UUID | None = None
         try:
             async with pool.connection(timeout=patience) as connection, connection.transaction():
                 result = await work(connection)
                 if changes:
-                    cursor = await connection.execute("SELECT pg_current_xact_id_if_assigned()::text")
-                    row = await cursor.fetchone()
-                    number = row[0] if row else None
+                    token = await _leave_token(connection)
             return result
         except PoolTimeout:
             raise unavailable() from None
@@ -107,21 +108,44 @@ async def in_transaction(
         except errors.QueryCanceled:
             raise RequestError(503, "The database took too long over this: ask for less at a time, or later.") from None
         except psycopg.OperationalError:
-            if number is not None and await _is_committed(pool, number):
+            if token is not None and await _is_committed(pool, token):
                 return result
         if time.monotonic() > deadline:
             raise unavailable()
         await asyncio.sleep(0.1)
 
 
-async def _is_committed(pool: Pool, number: str) -> bool:
+async def forget_commits(connection: Connection, before: datetime.datetime) -> None:
+    """Forget the tokens of changes that were made before a time: nobody waits for their answers any more."""
+    await connection.execute("DELETE FROM commits WHERE token < %s", (_token(before, 0),))
+
+
+def _token(time_of: datetime.datetime, number: int) -> uuid.UUID:
+    """Return a token of 80 bits within its millisecond: the database sorts tokens by their time."""
+    return uuid.UUID(int=(round(time_of.timestamp() * 1000) << 80) | number)
+
+
+async def _leave_token(connection: Connection) -> uuid.UUID | None:
+    """Leave a token with what a transaction has changed; return None where it has changed nothing."""
+    token = _token(datetime.datetime.now(datetime.timezone.utc), secrets.randbits(80))
+    cursor = await connection.execute(
+        "INSERT INTO commits (token) SELECT %s WHERE pg_current_xact_id_if_assigned() IS NOT NULL", (token,)
+    )
+    return token if cursor.rowcount else None
+
+
+async def _is_committed(pool: Pool, token: uuid.UUID) -> bool:
+    """Return whether the transaction that left a token was committed, when it has ended.
+
+    PostgreSQL's own pg_xact_status doesn't know: after a crash it gives a number that was lost to another transaction. To leave the
+    token again waits until the transaction that left it has ended, and is refused where that was committed.
+    """
     deadline = time.monotonic() + pool.timeout
     while time.monotonic() < deadline:
         try:
-            async with pool.connection() as connection:
-                row = await (await connection.execute("SELECT pg_xact_status(%s::xid8)", (number,))).fetchone()
-            if row and row[0] != "in progress":
-                return bool(row[0] == "committed")
+            async with pool.connection() as connection, connection.transaction(force_rollback=True):
+                cursor = await connection.execute("INSERT INTO commits (token) VALUES (%s) ON CONFLICT DO NOTHING", (token,))
+                return cursor.rowcount == 0
         except PoolTimeout:
             break
         except psycopg.OperationalError:

@@ -98,7 +98,7 @@ def test_changes_under_faults(postgres: Postgres, fault: Callable[[Service, Post
             persist(lambda: requests.get(f"{url}/health", timeout=30), 200)
             stop.wait(1.5)
 
-    disturber = threading.Thread(target=disturb)
+    disturber = threading.Thread(target=disturb, daemon=True)
     disturber.start()
     try:
         with ThreadPoolExecutor(4) as pool:
@@ -130,7 +130,7 @@ def test_a_rolling_restart_refuses_nobody(postgres: Postgres) -> None:
             except requests.ConnectionError:
                 statuses.append(0)
 
-    asking = [threading.Thread(target=ask) for _ in range(3)]
+    asking = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
     for thread in asking:
         thread.start()
     try:
