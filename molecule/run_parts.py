@@ -1,7 +1,8 @@
 """Runs parts of the test side by side, says how each one ends as soon as it has, and ends with a table of all.
 
-Usage: run_parts.py [--jobs N] [--logs DIRECTORY] TARGET ...: targets of the Makefile, in the order in which they begin. Each one's
-output is in a file of its own, every line with the minutes and seconds since the part began.
+Usage: run_parts.py [--jobs N] [--limit SECONDS] [--logs DIRECTORY] TARGET ...: targets of the Makefile, in the order in which they
+begin. Each one's output is in a file of its own, every line with the minutes and seconds since the part began. One that takes
+longer than the limit is ended, and its hosts are removed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,8 +69,9 @@ class Part:
 class Parts:
     """Parts that are run, at most so many at once, until all have ended or the run is stopped."""
 
-    def __init__(self, targets: list[str], logs: Path) -> None:
+    def __init__(self, targets: list[str], logs: Path, limit: int) -> None:
         self.all = [Part(target, logs / f"{target}.log") for target in targets]
+        self._limit = limit
         self._stopping = False
         self._starting = threading.Lock()
         self._printing = threading.RLock()
@@ -94,11 +97,11 @@ class Parts:
                     part.process = make(part.target)
                 reader = threading.Thread(target=self._read, args=(part, log, begun), daemon=True)
                 reader.start()
-                part.ended = part.process.wait()
+                late = self._wait(part)
                 # What a part left in the background may keep its output open.
                 reader.join(10)
         except OSError as error:
-            part.ended = 1
+            part.ended, late = 1, False
             part.last.append(str(error))
         part.seconds = time.monotonic() - begun
         if self._stopping:
@@ -107,8 +110,31 @@ class Parts:
             self.say(f"ok      {part.target}: {part.seconds:.0f} s, {part.count('passed')} tests, {part.other_checks} other checks")
         else:
             how = f"killed by signal {-part.ended}" if part.ended and part.ended < 0 else "the last before its end"
+            if late:
+                how = f"ended at the limit of {self._limit} s, with what is below as its last words"
             lines = part.cause or part.last
             self.say("\n".join([f"FAILED  {part.target} after {part.seconds:.0f} s ({how}; all of it: {part.log})", *lines]))
+
+    def _wait(self, part: Part) -> bool:
+        """Wait for a part's end, and end it at the limit; return whether it came to that."""
+        assert part.process
+        try:
+            part.ended = part.process.wait(self._limit)
+        except subprocess.TimeoutExpired:
+            kill(part)
+            part.ended = part.process.wait()
+            # A stop of all parts removes its hosts, too.
+            if not self._stopping:
+                self._remove_hosts(part)
+            return True
+        return False
+
+    def _remove_hosts(self, part: Part) -> None:
+        """Remove the hosts of a scenario that was ended; destroy.yml says what it removes."""
+        if part.target.startswith(SCENARIO):
+            self.say(f"removing the hosts of {part.target}")
+            output, _ = make(f"destroy-{part.target.removeprefix(SCENARIO)}").communicate()
+            self.say(output)
 
     def _read(self, part: Part, log: IO[str], begun: float) -> None:
         assert part.process and part.process.stdout
@@ -155,20 +181,22 @@ class Parts:
         return "\n".join([*lines, f"{passed} passed, {broken} failed, {skipped} skipped"])
 
     def stop(self) -> None:
-        """End the parts that run, and remove the hosts of their scenarios; destroy.yml says what it removes."""
+        """End the parts that run, and remove the hosts of their scenarios."""
         with self._starting:
             self._stopping = True
         running = [part for part in self.all if part.process and part.process.poll() is None]
         for part in running:
-            assert part.process
-            for process in [part.process.pid, *descendants(part.process.pid)]:
-                # One that has ended meanwhile is what is wanted.
-                subprocess.run(["kill", "-KILL", str(process)], stderr=subprocess.DEVNULL, check=False)
+            kill(part)
         for part in running:
-            if part.target.startswith(SCENARIO):
-                self.say(f"removing the hosts of {part.target}")
-                output, _ = make(f"destroy-{part.target.removeprefix(SCENARIO)}").communicate()
-                self.say(output)
+            self._remove_hosts(part)
+
+
+def kill(part: Part) -> None:
+    """End a part with all that it began."""
+    assert part.process
+    for process in [part.process.pid, *descendants(part.process.pid)]:
+        # One that has ended meanwhile is what is wanted.
+        subprocess.run(["kill", "-KILL", str(process)], stderr=subprocess.DEVNULL, check=False)
 
 
 def make(target: str) -> subprocess.Popen[str]:
@@ -200,17 +228,22 @@ def descendants(process: int) -> list[int]:
     return found
 
 
-def jobs(text: str) -> int:
-    """Return how many parts run at once; raise ValueError where it is no number from 1 on."""
-    if not 0 < int(text) < 100:
-        raise ValueError(text)
-    return int(text)
+def number_to(most: int) -> Callable[[str], int]:
+    """Return what reads a number from 1 on of the command line; it raises ValueError for another one."""
+
+    def number(text: str) -> int:
+        if not 0 < int(text) <= most:
+            raise ValueError(text)
+        return int(text)
+
+    return number
 
 
 def main() -> None:
     """Run the parts that the command line names; exit with 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=jobs, default=3, help="how many run at once")
+    parser.add_argument("--jobs", type=number_to(99), default=3, help="how many run at once")
+    parser.add_argument("--limit", type=number_to(86400), default=2400, help="how many seconds a part may take")
     parser.add_argument("--logs", type=Path, default=PROJECT / ".cache/test", help="directory of what the parts print")
     parser.add_argument("targets", nargs="+")
     given = parser.parse_args()
@@ -222,7 +255,7 @@ def main() -> None:
         fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(f"Another run writes its logs to {given.logs}: wait for its end.")
-    parts = Parts(given.targets, given.logs)
+    parts = Parts(given.targets, given.logs, given.limit)
     pool = ThreadPoolExecutor(given.jobs)
 
     def interrupted(number: int, _: FrameType | None) -> NoReturn:

@@ -155,7 +155,7 @@ def test_several_at_once(stored: Stored) -> None:
             assert association.send_c_store(dataset(50_000)).Status == 0
         association.release()
 
-    threads = [threading.Thread(target=send) for _ in range(3)]
+    threads = [threading.Thread(target=send, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

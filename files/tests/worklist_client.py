@@ -202,15 +202,16 @@ def persist(request: Callable[[], requests.Response], done: int, already: int | 
     """
     for attempt in range(720):
         try:
-            status = request().status_code
-        except requests.RequestException:
+            answer = request()
+            status, said = answer.status_code, answer.text
+        except requests.RequestException as error:
             # No answer, or one that broke off: its worker was killed while it wrote.
-            status = 502
+            status, said = 502, str(error)
         if status == done or (attempt and status == already):
             return
-        assert status in (502, 503, 504), status
+        assert status in (502, 503, 504), f"attempt {attempt}: {status} {said}"
         time.sleep(0.25)
-    raise AssertionError("never answered")
+    raise AssertionError(f"never answered: the last time {status} {said}")
 
 
 Event = tuple[int, str, Dataset]

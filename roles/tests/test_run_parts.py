@@ -64,14 +64,26 @@ def test_an_interrupted_run_leaves_nothing_that_runs(program: list[str], targets
     while not (pids.exists() and pids.read_text().endswith("\n")):
         assert time.monotonic() < deadline, "the part never began"
         time.sleep(0.1)
-    slow = Path("/proc", pids.read_text().strip())
-    assert slow.exists()
     running.send_signal(signal.SIGINT)
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 128 + signal.SIGINT
     assert output.splitlines()[-2].endswith("failed or not run: part-slow, part-good")
-    # A process that was killed is there until its parent, by then process 1, has waited for it.
-    while slow.exists() and "Z" not in (slow / "stat").read_text().rpartition(")")[2][:3]:
+    wait_for_end_of(int(pids.read_text()))
+
+
+def test_a_part_that_never_ends_is_ended_at_the_limit(program: list[str], targets: dict[str, str], tmp_path: Path) -> None:
+    command = [*program, "--limit", "10", "part-slow", "part-good"]
+    done = subprocess.run(command, env=targets, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert any("part-slow after 1" in line and "ended at the limit of 10 s" in line for line in done.stdout.splitlines())
+    assert done.stdout.splitlines()[-2].endswith("failed or not run: part-slow")
+    wait_for_end_of(int((tmp_path / "pids").read_text()))
+
+
+def wait_for_end_of(process: int) -> None:
+    """Wait until a process that was killed is gone, or its parent, by then process 1, has yet to wait for it."""
+    path, deadline = Path(f"/proc/{process}"), time.monotonic() + 60
+    while path.exists() and "Z" not in (path / "stat").read_text().rpartition(")")[2][:3]:
         assert time.monotonic() < deadline, "the part runs on"
         time.sleep(0.1)
 

@@ -152,7 +152,7 @@ def test_who_finds_all_associations_in_use_waits_his_turn(tmp_path: Path) -> Non
     archive = Misbehaving(port)
     proxy = Proxy(tmp_path, [(archive.aet, archive.port)], maxAssociations=1, maxWaitingSeconds=3, enableCache=False)
     archive.how = "slow"
-    fetching = threading.Thread(target=lambda: proxy.get(f"/studies/{archive.study}", AS_STORED))
+    fetching = threading.Thread(target=lambda: proxy.get(f"/studies/{archive.study}", AS_STORED), daemon=True)
     fetching.start()
     assert holds(lambda: archive.retrieved == 1)
     begun = time.monotonic()
@@ -174,7 +174,7 @@ def test_who_goes_away_before_his_turn_has_nothing_fetched(tmp_path: Path) -> No
     archive.how = "slow"
     series = f"{proxy.url}/studies/{archive.study}/series/{archive.series}"
     first, second = (f"{series}/instances/{dataset.SOPInstanceUID}" for dataset in archive.datasets[:2])
-    fetching = threading.Thread(target=lambda: requests.get(first, timeout=60))
+    fetching = threading.Thread(target=lambda: requests.get(first, timeout=60), daemon=True)
     fetching.start()
     assert holds(lambda: archive.retrieved == 2)
     with pytest.raises(requests.ReadTimeout):
@@ -205,7 +205,7 @@ def test_many_at_once_share_a_retrieval_and_the_associations(awkward: tuple[Misb
     archive.how = "slow"
     results: list[bool] = []
     most = 0
-    threads = [threading.Thread(target=lambda: results.append(whole(proxy, archive))) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: results.append(whole(proxy, archive)), daemon=True) for _ in range(20)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):

@@ -139,7 +139,7 @@ def test_nothing_is_lost(host: Host, sent: list[list[Dataset]], tmp_path: Path) 
             except BaseException as error:
                 failures.append(error)
 
-        sender = threading.Thread(target=send, name=name)
+        sender = threading.Thread(target=send, name=name, daemon=True)
         sender.start()
         fault(host)
         sender.join(700)
