@@ -432,6 +432,13 @@ def test_a_password_is_checked_once_and_guesses_are_counted(tmp_path: Path) -> N
         assert site.ask("GET", "/dicom-web/workitems", Authorization=right)[1][3]["X-Remote-User"] == "ada"
         guessed = [site.ask("GET", "/dicom-web/studies", Authorization=basic("bob", str(number)))[0] for number in range(20)]
         assert guessed[0] == 401 and guessed[-1] == 429 and set(guessed) == {401, 429}
+        below = "/static-dicomweb/studies/1.2/series/1.3/instances/1.4"
+        places = ["/wado", "/pipeline/", "/dicom-web/workitems", INSTANCE, f"{INSTANCE}/frames/1", "/static-dicomweb/studies"]
+        places += [f"{below}{resource}" for resource in ("", "/metadata", "/frames/1", "/bulkdata/7FE00010")]
+        places += ["/static-dicomweb/studies/1.2", "/static-dicomweb/studies/1.2/metadata"]
+        wrong = basic("bob", "another")
+        assert {place: site.ask("GET", place, Authorization=wrong)[0] for place in places} == dict.fromkeys(places, 429)
+        assert {place: site.ask("GET", place)[0] for place in places} == dict.fromkeys(places, 401)
         assert site.ask("GET", "/dicom-web/studies", Authorization=right)[0] == 200
         assert (tmp_path / "logins").stat().st_mode & 0o077 == 0
     finally:
