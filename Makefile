@@ -81,7 +81,7 @@ pipeline-down: .venv/.installed ## remove the pipeline's host with all that is i
 	$(bin)/ansible-playbook -i inventories/pipeline playbooks/lab_down.yml
 
 # One after another they would take an hour. Those that fail most easily, and those that take longest, begin.
-scenarios := default el9 pipeline static proxy worklist airgap hospital upstream
+scenarios := default el9 pipeline static hostile proxy worklist airgap hospital upstream
 parts := unit lint $(scenarios:%=molecule-%)
 test: .venv/.installed test-packages $(ohif) ## everything that is checked
 	$(bin)/python molecule/run_parts.py --jobs $(JOBS) $(parts)

@@ -23,6 +23,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import CTImageStorage, Verification
+from raw_dimse import fragments_of_a_command, request, too_many_contexts
 from servers import SOURCES, free_port
 
 PRIVATE_CLASS = "1.2.826.0.1.3680043.2.1143.9999"
@@ -139,7 +140,7 @@ def test_beyond_its_places_it_rejects_for_now() -> None:
     for _ in range(3):
         wait_for(lambda: kept.append(associate()) or kept[-1].is_established)  # type: ignore[func-returns-value]
     try:
-        answer = told(request())
+        answer = told(request("RECEIVER"))
         assert (answer[0], answer[7]) == (3, 2)
     finally:
         for association in kept:
@@ -161,18 +162,6 @@ def test_several_at_once(stored: Stored) -> None:
     for thread in threads:
         thread.join()
     assert len(stored.whole) == 30
-
-
-def request(called: str = "RECEIVER", calling: str = "FRIEND") -> bytes:
-    """Return a request for an association with one context, CT in explicit VR little endian."""
-
-    def item(kind: int, content: bytes) -> bytes:
-        return struct.pack(">BxH", kind, len(content)) + content
-
-    context = item(0x20, bytes((1, 0, 0, 0)) + item(0x30, CTImageStorage.encode()) + item(0x40, ExplicitVRLittleEndian.encode()))
-    content = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), calling.ljust(16).encode())
-    content += item(0x10, b"1.2.840.10008.3.1.1.1") + context + item(0x50, item(0x51, struct.pack(">I", 16384)))
-    return struct.pack(">BxI", 1, len(content)) + content
 
 
 def told(*parts: bytes, port: int = PORT) -> bytes:
@@ -200,7 +189,7 @@ def told(*parts: bytes, port: int = PORT) -> bytes:
 @example([struct.pack(">BxI", 1, 0xFFFFFFFF)], False)
 @example([struct.pack(">BxI", 1, 70) + b"\0" * 70], False)
 def test_nonsense_ends_its_own_association_alone(parts: list[bytes], has_asked: bool) -> None:
-    answer = told(*([request()] if has_asked else []), *parts)
+    answer = told(*([request("RECEIVER")] if has_asked else []), *parts)
     # Accepted, rejected (for now, until the place of the one before is free again), aborted, or cut off.
     assert len(answer) < 1000 and answer[:1] in (b"\x02", b"\x03", b"\x07", b"")
 
@@ -215,7 +204,7 @@ def test_after_nonsense_it_still_serves(stored: Stored) -> None:
 @pytest.mark.parametrize("port", [PORT, IMPATIENT_PORT], ids=["the connection ends", "silence"])
 def test_a_dataset_that_breaks_off_is_abandoned(stored: Stored, port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(request())
+        connection.sendall(request("RECEIVER"))
         assert connection.recv(1) == b"\x02"
         command = b""
         for number, value in ((0x0002, CTImageStorage.encode()), (0x0100, b"\1\0"), (0x0110, b"\1\0"), (0x0800, b"\1\0")):
@@ -260,13 +249,13 @@ def until_closed(connection: socket.socket, say: bytes = b"") -> float:
 def test_connections_that_ask_for_nothing_take_no_place_and_are_closed(patient: int) -> None:
     """Idle ones, and those that say a byte of their request now and then; a peer has 32 of them at once."""
     idle = [socket.create_connection(("127.0.0.1", patient), timeout=30) for _ in range(20)]
-    assert told(request(), port=patient)[:1] == b"\x02"
+    assert told(request("RECEIVER"), port=patient)[:1] == b"\x02"
     assert until_closed(idle[0]) < 30
-    assert until_closed(socket.create_connection(("127.0.0.1", patient)), request()) < 30
+    assert until_closed(socket.create_connection(("127.0.0.1", patient)), request("RECEIVER")) < 30
     for connection in idle:
         connection.close()
     many = [socket.create_connection(("127.0.0.1", patient), timeout=30) for _ in range(100)]
-    wait_for(lambda: told(request(), port=patient)[:1] == b"\x02")
+    wait_for(lambda: told(request("RECEIVER"), port=patient)[:1] == b"\x02")
     for connection in many:
         connection.close()
 
@@ -281,21 +270,18 @@ def test_a_thread_that_cannot_be_started_costs_its_connection_alone(patient: int
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", fails)
-    assert [told(request(), port=patient)[:1] for _ in range(7)] == [b""] * 5 + [b"\x02"] * 2
+    assert [told(request("RECEIVER"), port=patient)[:1] for _ in range(7)] == [b""] * 5 + [b"\x02"] * 2
 
 
 def test_more_contexts_than_there_can_be_are_refused_at_once(patient: int) -> None:
-    context = struct.pack(">BxH", 0x20, 4) + bytes((1, 0, 0, 0))
-    content = struct.pack(">HH16s16s32x", 1, 0, b"RECEIVER".ljust(16), b"FRIEND".ljust(16)) + context * 125_000
-    assert told(struct.pack(">BxI", 1, len(content)) + content, port=patient)[:1] == b"\x07"
+    assert told(too_many_contexts("RECEIVER"), port=patient)[:1] == b"\x07"
 
 
 @pytest.mark.parametrize("fragment", [b"", b"x" * 1000], ids=["empty", "full"])
 def test_a_command_that_has_no_end_is_aborted(patient: int, fragment: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    values = struct.pack(">IBB", len(fragment) + 2, 1, 1) + fragment
-    pdus = struct.pack(">BxI", 4, len(values) * 100) + values * 100
+    pdu = fragments_of_a_command(fragment, 100)
     # What it answers may be lost with the connection, into which more is said than it reads.
-    told(request(), *[pdus] * 200, port=patient)
+    told(request("RECEIVER"), *[pdu] * 200, port=patient)
     wait_for(lambda: "a command set that has no end" in caplog.text)
 
 

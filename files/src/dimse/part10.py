@@ -24,8 +24,8 @@ DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 BEGINNING_BYTES = 16384
 """In which an instance's UIDs are looked for before the whole of it is: they are among its first attributes."""
 
-LARGEST_INFLATED = 512 << 20
-"""Bytes that a deflated dataset may become: it is read as a whole, and a few bytes inflate to a thousand times as many."""
+LARGEST_INFLATED = 256 << 20
+"""Bytes that a deflated dataset may become: it is read as a whole, twice, and a few bytes inflate to a thousand times as many."""
 _INFLATED_BEGINNING = 16 << 20
 
 # Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2).

@@ -148,7 +148,7 @@ def test_a_deflated_dataset_is_inflated_no_further_than_its_beginning(memory: No
 def test_one_that_would_fill_the_memory_is_not_read(tmp_path: Path, memory: None) -> None:
     path = tmp_path / "bomb.dcm"
     path.write_bytes(file_head("1.2.840.10008.5.1.4.1.1.7", "1.4", DEFLATED) + deflated(image(1000, 900, 900 << 20), 900 << 20))
-    with pytest.raises(RequestError, match="inflates to more than 512 MB") as refused:
+    with pytest.raises(RequestError, match="inflates to more than 256 MB") as refused:
         pixels_of(path)
     assert refused.value.status == 413
 

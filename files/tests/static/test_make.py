@@ -270,7 +270,7 @@ def test_a_bomb_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     bomb.write_bytes(file_head("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4.5", DEFLATED) + packed)
     assert bomb.stat().st_size < 1 << 20
     done = create(tmp_path / "tree", bomb, good.path)
-    assert done.exit_code == 1 and f"{bomb}: it inflates to more than 512 MB" in done.output
+    assert done.exit_code == 1 and f"{bomb}: it inflates to more than 256 MB" in done.output
     assert rows(tmp_path / "tree", "STUDY") == [good.dataset.StudyInstanceUID]
 
 

@@ -13,6 +13,25 @@ sub decoded {
     return $args;
 }
 
+# Orthanc draws a picture of any size that is asked for, and keeps the memory: a side has at most 8192 pixels.
+sub is_too_large {
+    my ($path, $args) = @_;
+    my $sides = $path =~ m{^/wado} ? qr/^(?:viewport|rows|columns)$/ : qr/^viewport$/;
+    for my $parameter (split /&/, decoded($args)) {
+        my ($name, $value) = split /=/, lc $parameter, 2;
+        next unless defined $value && $name =~ $sides;
+        for my $side (grep { defined } (split /,/, $value)[0, 1]) {
+            return 1 if $side =~ /(\d+)/ && $1 > 8192;
+        }
+    }
+    return '';
+}
+
+sub picture_is_too_large {
+    my ($request) = @_;
+    return is_too_large($request->uri, $request->args // '');
+}
+
 sub args {
     my ($request) = @_;
     return decoded($request->args // '');

@@ -10,9 +10,9 @@ import pytest
 FILES = Path(__file__).parent.parent / "files"
 
 
-def decoded(query: str) -> str:
-    program = "use DicomwebQuery; print DicomwebQuery::decoded($ARGV[0]);"
-    return subprocess.run(["perl", f"-I{FILES}", "-e", program, query], capture_output=True, text=True, check=True).stdout
+def told(function: str, *arguments: str) -> str:
+    program = f"use DicomwebQuery; print DicomwebQuery::{function}(@ARGV);"
+    return subprocess.run(["perl", f"-I{FILES}", "-e", program, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,24 @@ def decoded(query: str) -> str:
     ],
 )
 def test_query(sent: str, passed: str) -> None:
-    assert decoded(sent) == passed
+    assert told("decoded", sent) == passed
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "is_too_large"),
+    [
+        ("/dicom-web/studies/1/rendered", "", False),
+        ("/dicom-web/studies/1/rendered", "viewport=8192,8192", False),
+        ("/dicom-web/studies/1/rendered", "viewport=512,512,0,0,100000,100000", False),
+        ("/dicom-web/studies/1/rendered", "viewport=0000030000,0000030000", True),
+        ("/dicom-web/studies/1/rendered", "quality=1&viewport=1,8193", True),
+        ("/dicom-web/studies/1/rendered", "viewport=1,1&%56iewport=30000%2C1", True),
+        ("/dicom-web/studies/1/rendered", "viewport=" + "9" * 400, True),
+        ("/dicom-web/instances", "Rows=30000&Columns=30000", False),
+        ("/wado", "requestType=WADO&rows=30000", True),
+        ("/wado", "requestType=WADO&rows=512&columns=99999", True),
+        ("/wado", "requestType=WADO&rows=512&columns=512", False),
+    ],
+)
+def test_a_picture_has_a_largest_side(path: str, query: str, is_too_large: bool) -> None:
+    assert told("is_too_large", path, query) == ("1" if is_too_large else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -33,8 +34,10 @@ class Told(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     service = ""
+    reached: list[str]
 
     def answer(self) -> None:
+        self.reached.append(self.path)
         length = int(self.headers.get("Content-Length") or 0)
         self.rfile.read(length)
         told = json.dumps([self.service, self.command, self.path, dict(self.headers)]).encode()
@@ -67,7 +70,7 @@ class Site:
         self.services = []
         urls = {}
         for service in ("orthanc", "upsrs", "static", "pipeline"):
-            server = ThreadingHTTPServer(("127.0.0.1", 0), type(service, (Told,), {"service": service}))
+            server = ThreadingHTTPServer(("127.0.0.1", 0), type(service, (Told,), {"service": service, "reached": []}))
             threading.Thread(target=server.serve_forever, daemon=True).start()
             self.services.append(server)
             urls[f"nginx_{service}_url"] = f"http://127.0.0.1:{server.server_address[1]}"
@@ -409,6 +412,25 @@ def test_uploads_that_stall_leave_room_for_others(tmp_path: Path) -> None:
     finally:
         for one in held:
             one.close()
+        site.stop()
+
+
+def test_memory_is_set_aside_for_what_has_come_alone(tmp_path: Path) -> None:
+    """Orthanc takes as much as a Content-Length announces: one that is large is passed on once all of it is there."""
+    site = Site(tmp_path, nginx_max_body_mb=200)
+    reached = site.services[0].RequestHandlerClass.reached  # type: ignore[attr-defined]
+    try:
+        with contextlib.ExitStack() as held:
+            for name, length in (("1", 150_000_000), ("2", 100_000)):
+                connection = held.enter_context(socket.create_connection(("127.0.0.1", site.http)))
+                head = f"POST /dicom-web/studies/{name} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\n\r\n"
+                connection.sendall(head.encode() + b"x" * 1000)
+            end = time.monotonic() + 30
+            while reached != ["/dicom-web/studies/2"]:
+                assert time.monotonic() < end, reached
+                time.sleep(0.05)
+        assert site.ask("POST", "/dicom-web/studies/3", bytes(150_000_000))[1][:3] == ["orthanc", "POST", "/dicom-web/studies/3"]
+    finally:
         site.stop()
 
 
