@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import steady_associations
 from hosts import HOSTS, Host
+
+steady_associations.everywhere()
 
 
 @pytest.fixture(params=HOSTS, ids=lambda host: host.name, scope="session")

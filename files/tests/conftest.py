@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import steady_associations
 from hypothesis import HealthCheck, settings
 from servers import Postgres, Service
 from worklist_client import Client
+
+steady_associations.everywhere()
 
 # The same examples on every machine, however slow it is.
 settings.register_profile(

@@ -37,7 +37,7 @@ FUZZY_FIND = (Proposal(STUDY_ROOT_FIND, (EXPLICIT, IMPLICIT), is_fuzzy=True),)
 MOVE = (Proposal(STUDY_ROOT_MOVE, (EXPLICIT, IMPLICIT)),)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Idle:
     requester: Requester
     proposals: Sequence[Proposal]

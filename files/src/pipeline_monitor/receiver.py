@@ -24,7 +24,7 @@ _IDENTITY = _PATIENT, _STUDY, _SERIES, _UID = (0x00100020, 0x0020000D, 0x0020000
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
-@dataclass
+@dataclass(eq=False)
 class Expected:
     """A study that is being extracted, and what has come of it."""
 

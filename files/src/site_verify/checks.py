@@ -14,6 +14,7 @@ import pydicom
 import requests
 import urllib3
 from cryptography import x509
+from dimse.association import steady
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
@@ -65,7 +66,7 @@ class Site:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = TIMEOUT
         entity.add_requested_context(context)
         settings = self.settings
-        association = entity.associate(settings.dicom_host, settings.dicom_port, ae_title=settings.aet)
+        association = steady(entity.associate(settings.dicom_host, settings.dicom_port, ae_title=settings.aet))
         if not association.is_established:
             raise Failed(
                 f"no association with {settings.aet} at {settings.dicom_host}:{settings.dicom_port}: is orthanc@ running, "

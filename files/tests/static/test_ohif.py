@@ -22,7 +22,9 @@ from static_server import Server
 
 # What `make` unpacked of the package @ohif/app.
 OHIF = Path(os.environ.get("OHIF_DIST", Path(__file__).parents[3] / ".cache/ohif/package/dist"))
+# Its tour for who comes first breaks off, and the page with it, where the viewport isn't there yet when it begins.
 CONFIG = """
+window.localStorage.setItem('shownTours', '["basicViewerTour"]');
 const address = window.location.origin + '/static-dicomweb';
 window.config = {
   routerBasename: '/',
