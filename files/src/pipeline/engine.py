@@ -13,6 +13,8 @@ from pipeline.journal import Due, Journal
 from pipeline.orthanc import GoneError, OrthancAwayError, Study
 
 _LOG = logging.getLogger("pipeline")
+# No study waits for longer than the longest wait and this; one that seems to has its time from another clock.
+_CLOCK_SECONDS = 120.0
 
 
 class FailedError(Exception):
@@ -97,6 +99,8 @@ class Engine:
         while not self._stopped.wait(wait if self.away else 0):
             try:
                 pause = self._feed.poll()
+                if count := self._journal.bring_forward(self._longest_wait + _CLOCK_SECONDS):
+                    _LOG.warning("the clock was set back: %d studies that waited for a time far off are worked on now", count)
             except (OrthancAwayError, GoneError) as error:
                 if not self.away:
                     _LOG.warning("can't follow: %s", error)

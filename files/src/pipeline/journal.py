@@ -129,6 +129,12 @@ class Journal:
             ).fetchall()
         return [Due(*row) for row in rows if row[0] not in left_out][:most]
 
+    def bring_forward(self, seconds: float) -> int:
+        """Have studies worked on now that are due in more than so many seconds: the clock was set back since. Return how many."""
+        now = time.time()
+        with self._transaction() as database:
+            return database.execute("UPDATE study SET due = ? WHERE state = 'waiting' AND due > ?", (now, now + seconds)).rowcount
+
     def next_due(self, but: Iterable[str]) -> float | None:
         """Return when the next study is due, leaving some out, in seconds since 1970."""
         left_out = set(but)
