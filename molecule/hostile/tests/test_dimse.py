@@ -65,7 +65,7 @@ def test_a_request_of_a_megabyte(host: Host, peer: tuple[int, str]) -> None:
 def test_a_command_without_an_end(host: Host, peer: tuple[int, str], fragment: bytes) -> None:
     """64 MB of fragments, or 20 s of them."""
     port, title = peer
-    pdu = fragments_of_a_command(fragment, 1000)
+    pdu = fragments_of_a_command(fragment, 16 if fragment else 1000)
     with connected(host, port) as connection, contextlib.suppress(OSError):
         connection.sendall(request(title))
         assert connection.recv(1) == b"\x02"
