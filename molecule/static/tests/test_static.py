@@ -193,6 +193,13 @@ def test_it_takes_and_gives_by_dimse(host: Host, tmp_path: Path) -> None:
     assert same(got, instance.dataset)
 
 
+def test_dicomwebscp_over_tls(host: Host) -> None:
+    """PS3.15 B.12, with no certificate of the caller's own; where it listens itself nobody else reaches."""
+    called = ["+tla", "-ic", "-aec", "DICOMWEBSCP", host.address, "2764"]
+    assert subprocess.run(["/usr/bin/echoscu", *called], capture_output=True, timeout=60, check=False).returncode == 0
+    assert not host.reached_at(21115)
+
+
 def test_it_is_stored_and_removed_by_dicomweb_and_on_the_host(host: Host, tmp_path: Path) -> None:
     instance = of_kind("ct", tmp_path)
     study = instance.dataset.StudyInstanceUID
