@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 
 from hosts import CONTROL_NODE, Host
 
@@ -42,6 +43,20 @@ def status_of(connection: socket.socket) -> int:
         line = connection.makefile("rb").readline().split()
         return int(line[1]) if line else 0
     return 0
+
+
+def first_statuses(connections: list[socket.socket], count: int) -> list[int]:
+    """Return the statuses that come over connections when there are so many, in whatever order nginx's workers came to them."""
+    waiting, deadline = list(connections), time.monotonic() + 30
+    statuses: list[int] = []
+    while len(statuses) < count and time.monotonic() < deadline:
+        for connection in list(waiting):
+            connection.setblocking(False)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                statuses.append(int(connection.recv(4096).split()[1]))
+                waiting.remove(connection)
+        time.sleep(0.05)
+    return statuses
 
 
 def is_closed(connection: socket.socket, within: float) -> bool:

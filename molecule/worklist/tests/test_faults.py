@@ -131,6 +131,10 @@ def test_a_thousand_changes_under_faults(host: Host, client: Client) -> None:
         assert subscriber.connections > 3
 
 
+def workers(host: Host) -> set[str]:
+    return set(host.run("pgrep -P $(systemctl show --property=MainPID --value pyupsrs.service) -f spawn_main || true").split())
+
+
 @pytest.mark.parametrize("command", ["systemctl restart pyupsrs.service", "systemctl reload pyupsrs.service"])
 def test_a_restart_refuses_nobody(host: Host, client: Client, command: str) -> None:
     statuses: list[int] = []
@@ -149,10 +153,14 @@ def test_a_restart_refuses_nobody(host: Host, client: Client, command: str) -> N
     for thread in asking:
         thread.start()
     try:
-        for _ in range(2):
-            host.run(command)
-            time.sleep(4)
         deadline = time.monotonic() + 120
+        for _ in range(2):
+            former = workers(host)
+            host.run(command)
+            # A reload goes on behind its command: each worker closes its channels when its turn has come.
+            while not (now := workers(host)) or now & former:
+                assert time.monotonic() < deadline, f"still there: {now & former}"
+                time.sleep(0.2)
         while len(statuses) <= 100 and time.monotonic() < deadline:
             time.sleep(0.5)
     finally:
