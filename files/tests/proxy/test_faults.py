@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from dimse.part10 import EXPLICIT
 from misbehaving import INSTANCES, PRIVATE_SYNTAX, Misbehaving
-from proxy_server import Proxy, parts_of
+from proxy_server import Proxy, holds, parts_of
 from servers import free_port
 
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -32,16 +32,6 @@ def awkward(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Mi
     archive.how = ""
     proxy.stop()
     archive.stop()
-
-
-def holds(condition: Callable[[], bool]) -> bool:
-    """Return whether something comes to be so."""
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def whole(proxy: Proxy, archive: Misbehaving) -> bool:
