@@ -110,6 +110,10 @@ unit: .venv/.installed test-packages $(ohif)
 	$(bin)/pytest --verbose --numprocesses 3 --dist loadfile --no-loadscope-reorder \
 	  files/tests/pipeline files/tests/upsrs files/tests/proxy files/tests/static files roles
 
+# What each of the many plays of a test would do anew.
+unit lint molecule-% destroy-%: export ANSIBLE_CALLBACK_PLUGINS = $(CURDIR)/molecule/shared/callbacks
+unit lint molecule-% destroy-%: export ANSIBLE_CALLBACKS_ENABLED = quick_runs
+
 # The names of its hosts are the machine's: whoever runs a scenario has it to himself.
 define alone
 @flock --nonblock --conflict-exit-code 75 /run/lock/dicomweb-molecule-$(1) $(bin)/molecule $(2) --scenario-name $(1) || \
