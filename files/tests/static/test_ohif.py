@@ -6,7 +6,7 @@ import base64
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
@@ -93,6 +93,25 @@ def likeness(shown: Image.Image | None, pixels: numpy.ndarray) -> float:
     return float(numpy.corrcoef(small.ravel(), pixels.ravel())[0, 1])
 
 
+def opened(browser: webdriver.Chrome, url: str, is_shown: Callable[[], bool]) -> bool:
+    """Open a page of the viewer, and return whether it comes to show something.
+
+    On a busy machine the viewer's own code may meet an error while it begins, and takes the page away: it is opened again, as a
+    reader would.
+    """
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        browser.get(url)
+        given_up = min(time.monotonic() + 60, deadline)
+        while time.monotonic() < given_up or browser.find_elements(By.CSS_SELECTOR, "#root > *"):
+            if is_shown():
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+    return False
+
+
 def test_it_shows_a_study(browser: webdriver.Chrome, tmp_path: Path) -> None:
     assert (OHIF / "index.html").exists(), "make unit fetches the viewer"
     instance = of_kind("ct", tmp_path)
@@ -102,19 +121,13 @@ def test_it_shows_a_study(browser: webdriver.Chrome, tmp_path: Path) -> None:
     server = Server(root, tmp_path / "log", "--read-only")
     nginx = Nginx(tmp_path, root, server=server.url.removesuffix("/static-dicomweb"), viewer=str(OHIF))
     try:
-        browser.get(f"{nginx.url}/viewer?StudyInstanceUIDs={instance.dataset.StudyInstanceUID}")
-        deadline = time.monotonic() + 180
         pixels = instance.dataset.pixel_array.astype(float)
-        while likeness(image_of(browser), pixels) < 0.8 and time.monotonic() < deadline:
-            time.sleep(1)
+        viewer = f"{nginx.url}/viewer?StudyInstanceUIDs={instance.dataset.StudyInstanceUID}"
+        is_drawn = opened(browser, viewer, lambda: likeness(image_of(browser), pixels) > 0.8)
         browser.save_screenshot(str(tmp_path / "ohif.png"))
-        assert likeness(image_of(browser), pixels) > 0.8, f"{tmp_path}/ohif.png; {browser.get_log('browser')[-5:]}"
-        # The study list, too.
-        browser.get(nginx.url)
-        deadline = time.monotonic() + 180
-        while instance.dataset.PatientID not in browser.page_source and time.monotonic() < deadline:
-            time.sleep(1)
-        assert instance.dataset.PatientID in browser.page_source
+        assert is_drawn, f"{tmp_path}/ohif.png; {browser.get_log('browser')[-5:]}"
+        is_listed = opened(browser, nginx.url, lambda: instance.dataset.PatientID in browser.page_source)
+        assert is_listed, browser.get_log("browser")[-5:]
     finally:
         nginx.stop()
         stop(server.process, server.log)

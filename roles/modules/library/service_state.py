@@ -9,6 +9,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -31,6 +32,12 @@ options:
       files: {description: Files and directories whose change asks for a restart., type: list, elements: path, default: []}
       reload_files: {description: Files whose change asks for no more than a reload., type: list, elements: path, default: []}
       ports: {description: TCP ports that it must answer at within 60 s., type: list, elements: int, default: []}
+      replaces_workers:
+        description: >-
+          Whether a reload gives it new worker processes, while those of before say by their names that they end. It is waited for:
+          until then they answer as before.
+        type: bool
+        default: false
       state:
         description: C(masked) is stopped, and can't be started by anything.
         type: str
@@ -61,10 +68,12 @@ PROPERTIES = (
     "NeedDaemonReload",
     "StateChangeTimestampMonotonic",
     "DropInPaths",
+    "MainPID",
     "ConditionResult",
     "ConditionTimestampMonotonic",
 )
 READY_SECONDS = 60
+REPLACED_SECONDS = 30
 
 
 def changed_at(paths: list[str]) -> float:
@@ -104,6 +113,20 @@ def answers(port: int) -> bool:
     return True
 
 
+def workers_of(main_process: int) -> set[tuple[int, str]]:
+    """Return the children of a process, number and time of the start, but for those that say by their name that they end."""
+    found = set()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name of the program may have anything in it; what comes behind it has numbers alone (proc(5)).
+            fields = (directory / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == main_process and b"shutting down" not in (directory / "cmdline").read_bytes():
+                found.add((int(directory.name), fields[19]))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
 class Systemd:
     """The few questions and orders that the module has for systemctl."""
 
@@ -130,20 +153,38 @@ class Systemd:
         if result.returncode:
             self.fail(f"systemctl {verb} {unit or ''} failed: {result.stderr.strip()}", unit or "init.scope")
 
-    def reload(self, unit: str, files: list[str]) -> None:
-        """Have the unit read its files; fail the task where it doesn't, so that the next run finds them changed once more."""
+    def reload(self, unit: str, files: list[str], main_process: int) -> None:
+        """Have the unit read its files; fail the task where it doesn't, so that the next run finds them changed once more.
+
+        Where the number of its main process is given, its workers of before have gone, or are about to, when this returns.
+        """
         self.actions.append(f"reload {unit}")
         if self.module.check_mode:
             return
+        former = workers_of(main_process) if main_process else set()
         # Twice: systemd may just be removing the control group of a unit that has no processes (219/CGROUP).
         for _ in range(2):
             result = subprocess.run(["systemctl", "reload", unit], capture_output=True, text=True, check=False)
             if not result.returncode:
+                break
+        problem = f"systemctl reload {unit} failed: {result.stderr.strip()}"
+        if not result.returncode:
+            if not former or self.have_gone(former, main_process):
                 return
+            problem = f"{unit} still answers by its former files {REPLACED_SECONDS} s after it was told to read them."
         # The attempt itself counts as a change of the unit's state.
         for path in filter(Path.exists, map(Path, files)):
             path.chmod(stat.S_IMODE(path.stat().st_mode))
-        self.fail(f"systemctl reload {unit} failed: {result.stderr.strip()}", unit)
+        self.fail(problem, unit)
+
+    def have_gone(self, former: set[tuple[int, str]], main_process: int) -> bool:
+        """Wait until none of these is a worker any more, and return whether that came."""
+        end = time.monotonic() + REPLACED_SECONDS
+        while former & workers_of(main_process):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
 
     def fail(self, message: str, unit: str) -> None:
         """Fail the task with the unit's last log lines."""
@@ -166,8 +207,9 @@ class Systemd:
                     self.fail(f"{name} doesn't answer at port {port} after {READY_SECONDS} s.", name)
                 time.sleep(0.1)
 
-    def bring(self, name: str, files: list[str], reload_files: list[str], state: str) -> None:
+    def bring(self, unit: dict[str, Any]) -> None:
         """Bring one unit into its state."""
+        name, files, reload_files, state = unit["name"], unit["files"], unit["reload_files"], unit["state"]
         found = self.properties(name)
         if found["LoadState"] == "not-found" and state == "started":
             if self.module.check_mode:
@@ -201,7 +243,7 @@ class Systemd:
         if changed_at(files) > in_state_since:
             self.order("restart", name)
         elif changed_at(reload_files) > in_state_since:
-            self.reload(name, reload_files)
+            self.reload(name, reload_files, int(found["MainPID"]) if unit["replaces_workers"] else 0)
 
 
 def main() -> None:
@@ -217,6 +259,7 @@ def main() -> None:
                     "files": {"type": "list", "elements": "path", "default": []},
                     "reload_files": {"type": "list", "elements": "path", "default": []},
                     "ports": {"type": "list", "elements": "int", "default": []},
+                    "replaces_workers": {"type": "bool", "default": False},
                     "state": {"type": "str", "choices": ["started", "stopped", "masked"], "default": "started"},
                 },
             }
@@ -231,7 +274,7 @@ def main() -> None:
             systemd.order("daemon-reload")
             break
     for unit in units:
-        systemd.bring(unit["name"], unit["files"], unit["reload_files"], unit["state"])
+        systemd.bring(unit)
     for unit in units:
         if unit["state"] == "started":
             systemd.wait_for(unit["name"], unit["ports"])

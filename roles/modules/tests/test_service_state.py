@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import service_state
 from service_state import Systemd, answers, changed_at, unread_drop_ins
 
 
@@ -70,7 +73,7 @@ def with_systemctl_that_fails(times: int, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_reload_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     systemd = with_systemctl_that_fails(1, tmp_path, monkeypatch)
-    systemd.reload("x.service", [])
+    systemd.reload("x.service", [], 0)
     assert systemd.actions == ["reload x.service"]
 
 
@@ -80,5 +83,42 @@ def test_reload_that_fails_is_found_wanting_by_the_next_run(tmp_path: Path, monk
     written = changed_at([str(tmp_path / "x.conf")])
     time.sleep(0.02)
     with pytest.raises(FailedError):
-        systemd.reload("x.service", [str(tmp_path / "x.conf"), str(tmp_path / "absent")])
+        systemd.reload("x.service", [str(tmp_path / "x.conf"), str(tmp_path / "absent")], 0)
     assert changed_at([str(tmp_path / "x.conf")]) > written
+
+
+def test_the_workers_of_before_a_reload_have_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a real nginx, one of whose workers has a connection to keep, and that answers by its new files at once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    configuration = (
+        f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/log; worker_processes 2; events {{}}\n"
+        f"http {{ access_log off; server {{ listen 127.0.0.1:{port}; return 200 WORD; }} }}\n"
+    )
+    path = tmp_path / "nginx.conf"
+    path.write_text(configuration.replace("WORD", "0"))
+    nginx = subprocess.Popen(["/usr/sbin/nginx", "-p", str(tmp_path), "-c", str(path)])
+    systemd = with_systemctl_that_fails(-1, tmp_path, monkeypatch)
+    (tmp_path / "bin/systemctl").write_text(f"#!/bin/sh\nkill -HUP {nginx.pid}\n")
+    try:
+        while not answers(port):
+            time.sleep(0.05)
+        with socket.create_connection(("127.0.0.1", port)) as held:
+            held.sendall(b"GET / HTTP/1.1\r\n")
+            for word in "12345":
+                path.write_text(configuration.replace("WORD", word))
+                systemd.reload("nginx.service", [str(path)], nginx.pid)
+                answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60).read()
+                assert answer.decode() == word
+    finally:
+        nginx.terminate()
+        nginx.wait(60)
+
+
+def test_workers_that_stay_fail_the_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    systemd = with_systemctl_that_fails(-1, tmp_path, monkeypatch)
+    monkeypatch.setattr(service_state, "REPLACED_SECONDS", 0.2)
+    with subprocess.Popen(["/usr/bin/sleep", "60"]) as worker:
+        with pytest.raises(FailedError):
+            systemd.reload("x.service", [], os.getpid())
+        worker.kill()
