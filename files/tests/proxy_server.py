@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,16 +71,6 @@ def dimse_archive(directory: Path, aet: str, proxy_port: int) -> OrthancServer:
     modality = {"AET": PROXY_AET, "Host": "127.0.0.1", "Port": proxy_port}
     allowed = {f"DicomAlwaysAllow{service}": True for service in ("Find", "Get", "Move")}
     return OrthancServer(directory, aet, DicomModalities={"proxy": modality}, DefaultEncoding="Utf8", **allowed)
-
-
-def holds(condition: Callable[[], bool]) -> bool:
-    """Return whether something comes to be so."""
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def parts_of(answer: requests.Response) -> list[tuple[str, bytes]]:

@@ -61,6 +61,7 @@ rm -rf /etc/postgresql-common/createcluster.d/dicomweb.conf /etc/orthanc /etc/ha
     /etc/dicomweb-firewall.nft /etc/systemd/system/dicomweb-firewall.service \
     /var/lib/dicomweb-bundle /var/lib/dicomweb-bundle-lists /etc/apt/dicomweb-bundle.list /etc/apt/dicomweb-bundle.conf \
     /etc/yum.repos.d/dicomweb-bundle.repo \
-    /usr/local/sbin/dicomweb-quickack /etc/systemd/system/dicomweb-quickack.service "$@"
+    /usr/local/sbin/dicomweb-quickack /etc/systemd/system/dicomweb-quickack.service \
+    /usr/local/sbin/dicomweb-free-space /etc/systemd/system/dicomweb-free-space.service /var/lib/dicomweb-free-space "$@"
 systemctl daemon-reload
 echo "removed:$units"

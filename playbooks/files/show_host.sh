@@ -23,3 +23,4 @@ done
 df --human-readable --output=target,pcent,avail /var/lib /var/log | sed 1d | sort -u | while read -r place used free; do
     printf '%-12s %-32s %s used, %s free\n' disk "$place" "$used" "$free"
 done
+sed 's/^/space        stores are refused: /' /var/lib/dicomweb-free-space/too-little 2>/dev/null || printf '%-12s stores are taken\n' space

@@ -26,7 +26,8 @@ BEGINNING_BYTES = 16384
 
 LARGEST_INFLATED = 256 << 20
 """Bytes that a deflated dataset may become: it is read as a whole, twice, and a few bytes inflate to a thousand times as many."""
-_INFLATED_BEGINNING = 16 << 20
+# Attributes of 8 bytes each take 0.4 s of a processor per megabyte, and a thousandth of that to send.
+_INFLATED_BEGINNING = 1 << 20
 
 # Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2).
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import shutil
 from functools import partial
+from pathlib import Path
 
 from dicomweb.errors import RequestError
 from dicomweb.stow import CANNOT_UNDERSTAND, DUPLICATE, Given, answered, identify, receive
 from dicomweb.wado import checked_uid
+from service.free_space import check_space
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,18 +22,23 @@ from static_dicomweb.make import SAME_UIDS, publish, remove, render_files
 _LOG = logging.getLogger("static_dicomweb")
 
 
-async def store(layout: Layout, base: str, most: int, request: Request) -> Response:
-    """Render the instances of a request, of `most` bytes at most, and publish their studies; answer with what became of them."""
+async def store(layout: Layout, base: str, most: int, no_space_file: Path | None, request: Request) -> Response:
+    """Render the instances of a request, of `most` bytes at most, and publish their studies; answer with what became of them.
+
+    Raises RequestError: 507 while a file says that there is no space, or where there is none; 503 where the disk fails otherwise.
+    """
     study = checked_uid(request.path_params["study"]) if "study" in request.path_params else ""
     directory = layout.new()
-    directory.mkdir()
     try:
+        check_space(no_space_file)
+        directory.mkdir()
         given = await receive(request, directory, most)
         await asyncio.to_thread(identify, given, study, _LOG)
         await asyncio.to_thread(_render, layout, base, [each for each in given if each.status is None])
     except OSError as error:
         _LOG.error("%s: %s", layout.root, error.strerror)
-        raise RequestError(503, "The tree's disk takes nothing more: nothing of this is published.") from None
+        status = 507 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
+        raise RequestError(status, "The tree's disk takes nothing more: nothing of this is published.") from None
     finally:
         await asyncio.to_thread(partial(shutil.rmtree, directory, ignore_errors=True))
     return answered(request, given, study, f"{base}/")

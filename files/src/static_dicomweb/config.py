@@ -49,6 +49,7 @@ class _Server(_Part):
     port: Port | None = None
     read_only: bool | None = None
     max_body_megabytes: Annotated[int, Field(ge=1)] | None = None
+    no_space_file: str | None = None
     proxy_ae: AETitle | None = None
 
 
@@ -57,6 +58,7 @@ class _Scp(_Part):
     host: str | None = None
     port: Port | None = None
     callers: list[AETitle] = []
+    no_space_file: str | None = None
     quiet_seconds: Annotated[float, Field(gt=0)] | None = None
     silence_seconds: Annotated[float, Field(gt=0)] | None = None
 
@@ -139,6 +141,13 @@ def tree_options(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
         return command
 
     return decorated
+
+
+def no_space_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option by which it is told that nothing more is to be stored."""
+    return click.option("--no-space-file", type=click.Path(path_type=Path), help="While this file is there, nothing is stored.")(
+        command
+    )
 
 
 def entities_of(given: tuple[str, ...]) -> dict[str, tuple[str, int]]:

@@ -20,10 +20,11 @@ from dimse.part10 import read_syntax, read_texts_slowly
 from dimse.send import Sender
 from dimse.storage_scp import StorageSCP
 from dimse.upper_layer import Begun
+from service.free_space import check_space
 from service.logs import start_logging
 from service.systemd import notify
 
-from static_dicomweb.config import entities_of, tree_options
+from static_dicomweb.config import entities_of, no_space_option, tree_options
 from static_dicomweb.holding import TreeHolding
 from static_dicomweb.layout import Layout
 from static_dicomweb.make import publish, render_files
@@ -48,8 +49,11 @@ class _Series:
 class Receiver:
     """Keeps what arrives in `received` until it is rendered, through any crash; what can't be rendered goes to `refused`."""
 
-    def __init__(self, layout: Layout, base: str, quiet_seconds: float, relay: Relay | None) -> None:
+    def __init__(
+        self, layout: Layout, base: str, quiet_seconds: float, relay: Relay | None, no_space_file: Path | None = None
+    ) -> None:
         """Take up what a former process has left. Raises OSError where the tree can't be written."""
+        self._no_space_file = no_space_file
         self._relay = relay
         self._layout = layout
         self._base = base
@@ -70,6 +74,11 @@ class Receiver:
     def begin(self, begun: Begun) -> _Arrival:
         """Return where an instance goes that begins to come."""
         return _Arrival(self, self._received / f"{time.time_ns()}-{next(self._numbers)}", begun)
+
+    def new_file(self, path: Path) -> NewFile:
+        """Begin a file; raise OSError where there is no space for what comes."""
+        check_space(self._no_space_file)
+        return NewFile(path, 0o640)
 
     def take(self, path: Path, identity: tuple[str, str]) -> None:
         """Take a file that is whole and synced, so that its name survives a power cut, too; raise OSError where that can't be."""
@@ -141,7 +150,7 @@ class _Arrival(IncomingFile):
 
     def __init__(self, receiver: Receiver, path: Path, begun: Begun) -> None:
         self._receiver = receiver
-        super().__init__(begun, lambda: NewFile(path, 0o640), lambda error: _LOG.error("%s: %s", path, error.strerror))
+        super().__init__(begun, lambda: receiver.new_file(path), lambda error: _LOG.error("%s: %s", path, error.strerror))
 
     def finish(self) -> int:
         """Return the status (PS3.4 B.2.3): the file is on the disk, and will be rendered."""
@@ -184,6 +193,7 @@ class _Arrival(IncomingFile):
 @click.option("--ae", "entities", multiple=True, help="Application entity as TITLE=HOST:PORT, for C-MOVE and --proxy-ae; several.")
 @click.option("--proxy-ae", help="AE title, one of --ae: whatever arrives is sent to it, too, until it has taken it.")
 @click.option("--silence-seconds", default=60.0, show_default=True, help="Seconds of silence that end an association.")
+@no_space_option
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
 def main(
     root: Path,
@@ -196,6 +206,7 @@ def main(
     entities: tuple[str, ...],
     proxy_ae: str | None,
     silence_seconds: float,
+    no_space_file: Path | None,
     log_level: str,
 ) -> None:
     """Take instances by C-STORE, render them into a tree of mkdicomweb, and give out what it has."""
@@ -205,7 +216,7 @@ def main(
         layout = Layout(root)
         layout.tidy()
         relay = Relay(root / "relayed", Sender(*known[proxy_ae], proxy_ae, aet, silence_seconds)) if proxy_ae else None
-        receiver = Receiver(layout, base.rstrip("/"), quiet_seconds, relay)
+        receiver = Receiver(layout, base.rstrip("/"), quiet_seconds, relay, no_space_file)
         holding = TreeHolding(layout, aet, known)
         StorageSCP(aet, callers, receiver.begin, silence_seconds, holding=holding).listen(host, port)
     except OSError as error:

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp
 
 from static_dicomweb.archive import Archive
 from static_dicomweb.change import delete, store
-from static_dicomweb.config import tree_options
+from static_dicomweb.config import no_space_option, tree_options
 from static_dicomweb.layout import Layout
 from static_dicomweb.qido import answer_search
 
@@ -47,7 +47,7 @@ async def _metrics(_: Request) -> Response:
     return Response(generate_latest(), media_type="text/plain; version=0.0.4")
 
 
-def create_app(layout: Layout, base: str, most: int, *, is_read_only: bool) -> ASGIApp:
+def create_app(layout: Layout, base: str, most: int, *, is_read_only: bool, no_space_file: Path | None = None) -> ASGIApp:
     """Return the application, which serves a tree at the address `base`, and takes bodies of `most` bytes."""
 
     @contextlib.asynccontextmanager
@@ -62,7 +62,7 @@ def create_app(layout: Layout, base: str, most: int, *, is_read_only: bool) -> A
         routes.append(Route(path, _transaction("search", partial(answer_search, layout, level, _MOST_RESULTS)), methods=["GET"]))
     routes += retrievals(Wado(Archive(layout)), _transaction)
     if not is_read_only:
-        storing = _transaction("store", partial(store, layout, base, most))
+        storing = _transaction("store", partial(store, layout, base, most, no_space_file))
         routes += [Route(path, storing, methods=["POST"]) for path in ("/studies", STUDY, "/instances")]
         routes.append(Route(STUDY, _transaction("delete", partial(delete, layout)), methods=["DELETE"]))
     served: list[BaseRoute] = [
@@ -79,8 +79,18 @@ def create_app(layout: Layout, base: str, most: int, *, is_read_only: bool) -> A
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen at.")
 @click.option("--read-only", is_flag=True, help="Take no STOW-RS and no DELETE.")
 @click.option("--max-body-megabytes", default=4096, show_default=True, type=click.IntRange(1), help="Largest body of a STOW-RS.")
+@no_space_option
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
-def main(root: Path, base: str, host: str, port: int, read_only: bool, max_body_megabytes: int, log_level: str) -> None:
+def main(
+    root: Path,
+    base: str,
+    host: str,
+    port: int,
+    read_only: bool,
+    max_body_megabytes: int,
+    no_space_file: Path | None,
+    log_level: str,
+) -> None:
     """Serve a tree of mkdicomweb as DICOMweb."""
     start_logging(log_level, "static_dicomweb")
     try:
@@ -90,7 +100,7 @@ def main(root: Path, base: str, host: str, port: int, read_only: bool, max_body_
         logging.shutdown()
         print(f"--root {root}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    app = create_app(layout, base.rstrip("/"), max_body_megabytes * 1_000_000, is_read_only=read_only)
+    app = create_app(layout, base.rstrip("/"), max_body_megabytes * 1_000_000, is_read_only=read_only, no_space_file=no_space_file)
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)
 
 

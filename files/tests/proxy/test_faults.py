@@ -16,7 +16,8 @@ import pytest
 import requests
 from dimse.part10 import EXPLICIT
 from misbehaving import INSTANCES, PRIVATE_SYNTAX, Misbehaving
-from proxy_server import Proxy, holds, parts_of
+from pipeline_services import wait_for
+from proxy_server import Proxy, parts_of
 from servers import free_port
 
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -57,13 +58,13 @@ def test_what_cannot_be_completed_is_cut(awkward: tuple[Misbehaving, Proxy], how
     archive.how = how
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         proxy.get(f"/studies/{archive.study}", AS_STORED)
-    assert holds(lambda: proxy.said("cut: "))
+    wait_for(lambda: proxy.said("cut: "))
     archive.how = ""
     assert whole(proxy, archive)
     # After a while associations that nobody uses are released, too: what then is still open has been forgotten.
-    assert holds(lambda: len(open_files(proxy)) <= len(before) + 1), (before, open_files(proxy))
+    wait_for(lambda: len(open_files(proxy)) <= len(before) + 1), (before, open_files(proxy))
     # The one that is left is for what comes from nobody knows where.
-    assert holds(lambda: len(list((proxy.directory / "data/incoming").iterdir())) == 1)
+    wait_for(lambda: len(list((proxy.directory / "data/incoming").iterdir())) == 1)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_search_is_told_what_is_wrong(awkward: tuple[Misbehaving, Proxy], how:
     answer = proxy.get("/studies", "application/dicom+json")
     assert answer.status_code == status, answer.text
     assert archive.aet in answer.json()["message"]
-    assert holds(lambda: proxy.said(answer.json()["message"][:60]))
+    wait_for(lambda: proxy.said(answer.json()["message"][:60]))
     archive.how = ""
     archive.stop()
     archive.start()
@@ -144,13 +145,13 @@ def test_who_finds_all_associations_in_use_waits_his_turn(tmp_path: Path) -> Non
     archive.how = "slow"
     fetching = threading.Thread(target=lambda: proxy.get(f"/studies/{archive.study}", AS_STORED), daemon=True)
     fetching.start()
-    assert holds(lambda: archive.retrieved == 1)
+    wait_for(lambda: archive.retrieved == 1)
     begun = time.monotonic()
     refused = requests.get(f"{proxy.url}/studies", timeout=30)
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert time.monotonic() - begun > 2.5
     # As soon as the rest takes less than he would wait.
-    assert holds(lambda: requests.get(f"{proxy.url}/studies", timeout=30).status_code == 200)
+    wait_for(lambda: requests.get(f"{proxy.url}/studies", timeout=30).status_code == 200)
     fetching.join()
     assert archive.associations <= 1
     proxy.stop()
@@ -166,11 +167,11 @@ def test_who_goes_away_before_his_turn_has_nothing_fetched(tmp_path: Path) -> No
     first, second = (f"{series}/instances/{dataset.SOPInstanceUID}" for dataset in archive.datasets[:2])
     fetching = threading.Thread(target=lambda: requests.get(first, timeout=60), daemon=True)
     fetching.start()
-    assert holds(lambda: archive.retrieved == 2)
+    wait_for(lambda: archive.retrieved == 2)
     with pytest.raises(requests.ReadTimeout):
         requests.get(second, timeout=1)
     fetching.join()
-    assert holds(lambda: proxy.said("cancelled") and not requests.get(f"{proxy.url}/status", timeout=30).json()["retrievals"])
+    wait_for(lambda: proxy.said("cancelled") and not requests.get(f"{proxy.url}/status", timeout=30).json()["retrievals"])
     assert archive.retrieved == 2
     proxy.stop()
     archive.stop()
@@ -185,7 +186,7 @@ def test_who_goes_away_has_it_cancelled(awkward: tuple[Misbehaving, Proxy]) -> N
         # The first instance is here, and the others aren't there yet.
         assert archive.sent < INSTANCES
     proxy.session.close()
-    assert holds(lambda: archive.cancelled == 1)
+    wait_for(lambda: archive.cancelled == 1)
     archive.how = ""
     assert whole(proxy, archive)
 

@@ -21,7 +21,8 @@ from datasets import Instance, ct_study
 from dimse_proxy.config import read_config
 from dimse_proxy.serve import make_self_signed
 from orthanc_server import OrthancServer
-from proxy_server import Proxy, holds, parts_of
+from pipeline_services import wait_for
+from proxy_server import Proxy, parts_of
 from servers import SOURCES, free_port
 
 VIEWER, OTHER = "https://viewer.example.org", "https://evil.example.org"
@@ -203,15 +204,15 @@ def test_the_cache_is_shared_and_trusted_when_whole(archive: OrthancServer, stud
     for _ in range(2):
         for proxy in proxies:
             assert len(parts_of(proxy.get(f"/studies/{uid}", AS_STORED))) == 8
-    assert holds(lambda: fetched(*proxies) == 1)
+    wait_for(lambda: fetched(*proxies) == 1)
     # A part of what was fetched is there as well, and a file that was cut is not taken.
     assert proxies[1].get(study[3].url, AS_STORED).ok
-    assert holds(lambda: fetched(*proxies) == 1)
+    wait_for(lambda: fetched(*proxies) == 1)
     [entry] = (tmp_path / "shared/whole").iterdir()
     victim = next(entry.glob("*.dcm"))
     os.truncate(victim, 100)
     assert len(parts_of(proxies[0].get(f"/studies/{uid}", AS_STORED))) == 8
-    assert holds(lambda: fetched(*proxies) == 2)
+    wait_for(lambda: fetched(*proxies) == 2)
     assert "dicomweb_proxy_cache_hits_total 1.0" in proxies[0].get("/metrics").text
     for proxy in proxies:
         proxy.stop()
@@ -223,7 +224,7 @@ def test_the_level_that_is_fetched(archive: OrthancServer, study: list[Instance]
     proxy = made(tmp_path, archive, useFetchLevel=level)
     for instance in study:
         assert proxy.get(instance.url, AS_STORED).ok
-    assert holds(lambda: fetched(proxy) == count)
+    wait_for(lambda: fetched(proxy) == count)
     proxy.stop()
 
 

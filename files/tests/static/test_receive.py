@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from datasets import KINDS, ct_study, of_kind
+from dimse_client import Archive
 from orthanc_server import OrthancServer
 from pipeline_services import wait_for
-from receiver import Receiver
+from receiver import AET, Receiver
 from servers import stop
 
 
@@ -53,6 +54,22 @@ def test_another_content_is_refused_and_kept(receiver: Receiver, tmp_path: Path)
     wait_for(lambda: list((receiver.root / "refused").iterdir()))
     assert "same UIDs and other content" in receiver.log.read_text()
     assert receiver.has(instance)
+
+
+def test_nothing_is_taken_without_space(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    told.write_text("/data has less than 2048 MB free\n")
+    receiver = Receiver(tmp_path, "--no-space-file", str(told))
+    instance = of_kind("ct", tmp_path)
+    archive = Archive("127.0.0.1", receiver.port, AET)
+    assert archive.store(instance.dataset) == 0xA700
+    assert archive.echo() == 0
+    assert not list((receiver.root / "received").iterdir())
+    told.unlink()
+    assert archive.store(instance.dataset) == 0
+    wait_for(lambda: receiver.has(instance))
+    stop(receiver.process, receiver.log)
+    assert "/data has less than 2048 MB free" in receiver.log.read_text()
 
 
 def test_strangers_are_rejected(receiver: Receiver) -> None:

@@ -11,7 +11,7 @@ import pytest
 import requests
 from hosts import Host
 
-OURS = ["orthanc@main", "orthanc@second", "haproxy", "nginx", "dicomweb-quickack", "dicomweb-firewall"]
+OURS = ["orthanc@main", "orthanc@second", "haproxy", "nginx", "dicomweb-quickack", "dicomweb-free-space", "dicomweb-firewall"]
 
 
 def postgresql(host: Host) -> str:
@@ -29,7 +29,7 @@ def test_distributions_own_orthanc_is_off(host: Host) -> None:
     assert host.run("systemctl show -p LoadState --value orthanc").strip() == "masked"
 
 
-@pytest.mark.parametrize("unit", ["orthanc@main", "haproxy", "nginx", "dicomweb-quickack", "postgresql"])
+@pytest.mark.parametrize("unit", ["orthanc@main", "haproxy", "nginx", "dicomweb-quickack", "dicomweb-free-space", "postgresql"])
 def test_unit_is_hardened(host: Host, unit: str) -> None:
     name = postgresql(host) if unit == "postgresql" else f"{unit}.service"
     told = host.run(f"systemd-analyze security --no-pager {name} | tail -1")

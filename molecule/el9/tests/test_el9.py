@@ -14,6 +14,7 @@ import pytest
 import yaml
 from datasets import KINDS, ct_study, of_kind, read, same
 from dimse_client import Archive, Modality
+from free_space import nearly_full
 from hosts import LAB, PROJECT, Host, not_refused, play
 from pipeline_services import wait_for
 from web import DICOM, Web, parts
@@ -68,6 +69,14 @@ def test_what_is_stored_comes_back(host: Host, archive: Archive, kind: str, tmp_
     sent = of_kind(kind, tmp_path)
     assert archive.store(sent.dataset) == 0
     assert same(read(parts(host.web.get(sent.url, DICOM))[0][1]), sent.dataset)
+
+
+def test_stores_are_refused_without_space(host: Host, archive: Archive, tmp_path: Path) -> None:
+    refused = of_kind("ct", tmp_path)
+    with nearly_full(host):
+        assert archive.store(refused.dataset) == 0xA700
+        assert host.web.stow([refused.path.read_bytes()]).status_code == 507
+    assert archive.store(refused.dataset) == 0
 
 
 def test_a_study_goes_through_the_pipeline_and_into_static_dicomweb(host: Host, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import requests
 from datasets import KINDS, Instance, ct_study, of_kind, read, same
 from dicomweb_client.api import DICOMwebClient
 from dimse_client import Archive, Modality
+from free_space import nearly_full
 from hosts import CONTROL_NODE, SSH, Host, not_refused, play
 from moto.server import ThreadedMotoServer
 from pipeline_services import wait_for
@@ -198,6 +199,18 @@ def test_dicomwebscp_over_tls(host: Host) -> None:
     called = ["+tla", "-ic", "-aec", "DICOMWEBSCP", host.address, "2764"]
     assert subprocess.run(["/usr/bin/echoscu", *called], capture_output=True, timeout=60, check=False).returncode == 0
     assert not host.reached_at(21115)
+
+
+def test_nothing_is_stored_without_space(host: Host, tmp_path: Path) -> None:
+    instance, other = of_kind("ct", tmp_path), of_kind("mr", tmp_path)
+    receiver = Archive(host.address, 11115, "DICOMWEBSCP")
+    with nearly_full(host):
+        assert receiver.store(instance.dataset) == 0xA700
+        assert host.web.stow([other.path.read_bytes()], f"{STATIC}/studies").status_code == 507
+        assert host.web.get(f"{STATIC}/studies?limit=1").status_code in (200, 204)
+    assert receiver.store(instance.dataset) == 0
+    wait_for(lambda: held(host.web, instance.dataset.StudyInstanceUID))
+    assert not held(host.web, other.dataset.StudyInstanceUID)
 
 
 def test_it_is_stored_and_removed_by_dicomweb_and_on_the_host(host: Host, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -58,10 +59,11 @@ def _access(instance: Settings) -> Settings:
     return settings
 
 
-def configuration(instance: Settings, site: Settings, given: Settings, plugins: list[str]) -> Settings:
+def configuration(instance: Settings, site: Settings, given: Settings, plugins: list[str], scripts: Sequence[str] = ()) -> Settings:
     """Return the configuration of one instance.
 
-    `site` are the role's own settings, `given` those of orthanc_settings; the instance's `settings` win over both.
+    `site` are the role's own settings, `given` those of orthanc_settings; the instance's `settings` win over both. The role's Lua
+    scripts are loaded after those of the settings.
     """
     storage = instance.get("storage") or f"/var/lib/orthanc/{instance['name']}"
     own = {
@@ -73,7 +75,8 @@ def configuration(instance: Settings, site: Settings, given: Settings, plugins: 
         "IndexDirectory": storage,
         "Plugins": plugins,
     }
-    return merged(site, own, _access(instance), _index(instance), given, instance.get("settings") or {})
+    settings = merged(site, own, _access(instance), _index(instance), given, instance.get("settings") or {})
+    return settings | {"LuaScripts": [*settings.get("LuaScripts", []), *scripts]} if scripts else settings
 
 
 def _repeated(values: list[Any]) -> list[str]:

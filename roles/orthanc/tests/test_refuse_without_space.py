@@ -1,0 +1,50 @@
+"""While the file that tells of too little space is there, a real Orthanc stores nothing, and never says that it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from datasets import Instance, of_kind
+from dimse_client import Archive
+from orthanc_server import OrthancServer
+from pydicom.uid import UID
+from role_templates import rendered
+
+OTHER = """
+function ReceivedInstanceFilter(dicom, origin, info)
+  return dicom.PatientID ~= 'UNWANTED'
+end
+"""
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    return of_kind("ct", tmp_path)
+
+
+def test_it_refuses_by_every_way_and_the_sites_own_script_goes_on(instance: Instance, tmp_path: Path) -> None:
+    told, other, built, data = (tmp_path / name for name in ("told", "other.lua", "built", "data"))
+    built.mkdir()
+    data.mkdir()
+    other.write_text(OTHER)
+    script = rendered("orthanc", "refuse-without-space.lua.j2", built, {"orthanc_no_space_file": str(told)})
+    orthanc = OrthancServer(data, "ARCHIVE", LuaScripts=[str(other), str(script)])
+    archive = Archive("127.0.0.1", orthanc.dicom_port, "ARCHIVE")
+    try:
+        told.write_text("/var/lib has less than 2048 MB free\n")
+        assert archive.store(instance.dataset) == 0xA700
+        answer = orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60)
+        assert answer.status_code >= 500
+        assert orthanc.instance_count() == 0
+        assert archive.echo() == 0
+        told.unlink()
+        assert archive.store(instance.dataset) == 0
+        assert orthanc.instance_count() == 1
+        instance.dataset.PatientID = "UNWANTED"
+        other_uid = UID("2.25.1")
+        instance.dataset.SOPInstanceUID = instance.dataset.file_meta.MediaStorageSOPInstanceUID = other_uid
+        archive.store(instance.dataset)
+        assert orthanc.instance_count() == 1
+    finally:
+        orthanc.stop()
