@@ -52,7 +52,7 @@ def test_another_content_is_refused_and_kept(receiver: Receiver, tmp_path: Path)
     other.dataset.PixelData = bytes(reversed(other.dataset.PixelData))
     receiver.send(other)
     wait_for(lambda: list((receiver.root / "refused").iterdir()))
-    assert "same UIDs and other content" in receiver.log.read_text()
+    wait_for(lambda: "same UIDs and other content" in receiver.log.read_text())
     assert receiver.has(instance)
 
 
