@@ -12,13 +12,11 @@ for unit in "$@"; do
         printf '%-14s FAILED  %s is %s: journalctl -u %s\n' service "$unit" "$state" "$unit"
     fi
 done
-lacking=$(cat /var/lib/dicomweb-free-space/too-little 2>/dev/null)
-if [ -z "$lacking" ]; then
-    printf '%-14s ok      stores are taken\n' space
+told=/var/lib/dicomweb-free-space/too-little
+if [ -e "$told" ]; then
+    printf '%-14s FAILED  stores are refused: %s (host_free_megabytes)\n' space "$(paste --serial --delimiters=, "$told")"
 else
-    echo "$lacking" | while read -r line; do
-        printf '%-14s FAILED  stores are refused: %s (host_free_megabytes)\n' space "$line"
-    done
+    printf '%-14s ok      stores are taken\n' space
 fi
 df --output=pcent,target /var/lib /var/log | sed 1d | sort -u | while read -r used place; do
     if [ "${used%\%}" -lt "$limit" ]; then verdict='ok     '; else verdict='FAILED '; fi

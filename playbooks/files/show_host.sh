@@ -23,4 +23,9 @@ done
 df --human-readable --output=target,pcent,avail /var/lib /var/log | sed 1d | sort -u | while read -r place used free; do
     printf '%-12s %-32s %s used, %s free\n' disk "$place" "$used" "$free"
 done
-sed 's/^/space        stores are refused: /' /var/lib/dicomweb-free-space/too-little 2>/dev/null || printf '%-12s stores are taken\n' space
+told=/var/lib/dicomweb-free-space/too-little
+if [ -e "$told" ]; then
+    printf '%-12s stores are refused: %s\n' space "$(paste --serial --delimiters=, "$told")"
+else
+    printf '%-12s stores are taken\n' space
+fi

@@ -62,7 +62,7 @@ def test_what_cannot_be_completed_is_cut(awkward: tuple[Misbehaving, Proxy], how
     archive.how = ""
     assert whole(proxy, archive)
     # After a while associations that nobody uses are released, too: what then is still open has been forgotten.
-    wait_for(lambda: len(open_files(proxy)) <= len(before) + 1), (before, open_files(proxy))
+    wait_for(lambda: len(open_files(proxy)) <= len(before) + 1)
     # The one that is left is for what comes from nobody knows where.
     wait_for(lambda: len(list((proxy.directory / "data/incoming").iterdir())) == 1)
 

@@ -216,6 +216,7 @@ def test_the_cache_is_shared_and_trusted_when_whole(archive: OrthancServer, stud
     assert "dicomweb_proxy_cache_hits_total 1.0" in proxies[0].get("/metrics").text
     for proxy in proxies:
         proxy.stop()
+    assert fetched(*proxies) == 2
     assert not list((tmp_path / "shared/incoming").iterdir())
 
 
@@ -226,6 +227,7 @@ def test_the_level_that_is_fetched(archive: OrthancServer, study: list[Instance]
         assert proxy.get(instance.url, AS_STORED).ok
     wait_for(lambda: fetched(proxy) == count)
     proxy.stop()
+    assert fetched(proxy) == count
 
 
 def test_the_cache_is_bounded(archive: OrthancServer, tmp_path: Path) -> None:

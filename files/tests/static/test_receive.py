@@ -62,13 +62,15 @@ def test_nothing_is_taken_without_space(tmp_path: Path) -> None:
     receiver = Receiver(tmp_path, "--no-space-file", str(told))
     instance = of_kind("ct", tmp_path)
     archive = Archive("127.0.0.1", receiver.port, AET)
-    assert archive.store(instance.dataset) == 0xA700
-    assert archive.echo() == 0
-    assert not list((receiver.root / "received").iterdir())
-    told.unlink()
-    assert archive.store(instance.dataset) == 0
-    wait_for(lambda: receiver.has(instance))
-    stop(receiver.process, receiver.log)
+    try:
+        assert archive.store(instance.dataset) == 0xA700
+        assert archive.echo() == 0
+        assert not list((receiver.root / "received").iterdir())
+        told.unlink()
+        assert archive.store(instance.dataset) == 0
+        wait_for(lambda: receiver.has(instance))
+    finally:
+        stop(receiver.process, receiver.log)
     assert "/data has less than 2048 MB free" in receiver.log.read_text()
 
 

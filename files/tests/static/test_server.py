@@ -334,9 +334,11 @@ def test_nothing_is_stored_without_space(tmp_path: Path) -> None:
     server = Server(tmp_path / "tree", tmp_path / "log", "--no-space-file", str(told))
     body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + instance.path.read_bytes() + b"\r\n--b--\r\n"
     headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
-    assert requests.post(f"{server.url}/studies", body, headers=headers, timeout=60).status_code == 507
-    assert server.found("/studies") == []
-    told.unlink()
-    assert requests.post(f"{server.url}/studies", body, headers=headers, timeout=60).status_code == 200
-    assert server.get(instance.url, "application/dicom").content == instance.path.read_bytes()
-    stop(server.process, server.log)
+    try:
+        assert requests.post(f"{server.url}/studies", body, headers=headers, timeout=60).status_code == 507
+        assert server.found("/studies") == []
+        told.unlink()
+        assert requests.post(f"{server.url}/studies", body, headers=headers, timeout=60).status_code == 200
+        assert server.get(instance.url, "application/dicom").content == instance.path.read_bytes()
+    finally:
+        stop(server.process, server.log)

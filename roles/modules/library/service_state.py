@@ -113,15 +113,15 @@ def answers(port: int) -> bool:
     return True
 
 
-def workers_of(main_process: int) -> set[tuple[int, str]]:
+def workers_of(main_process: int) -> set[tuple[int, int]]:
     """Return the children of a process, number and time of the start, but for those that say by their name that they end."""
     found = set()
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             # The name of the program may have anything in it; what comes behind it has numbers alone (proc(5)).
-            fields = (directory / "stat").read_text().rpartition(")")[2].split()
+            fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
             if int(fields[1]) == main_process and b"shutting down" not in (directory / "cmdline").read_bytes():
-                found.add((int(directory.name), fields[19]))
+                found.add((int(directory.name), int(fields[19])))
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
@@ -177,7 +177,7 @@ class Systemd:
             path.chmod(stat.S_IMODE(path.stat().st_mode))
         self.fail(problem, unit)
 
-    def have_gone(self, former: set[tuple[int, str]], main_process: int) -> bool:
+    def have_gone(self, former: set[tuple[int, int]], main_process: int) -> bool:
         """Wait until none of these is a worker any more, and return whether that came."""
         end = time.monotonic() + REPLACED_SECONDS
         while former & workers_of(main_process):

@@ -115,6 +115,14 @@ def test_the_workers_of_before_a_reload_have_gone(tmp_path: Path, monkeypatch: p
         nginx.wait(60)
 
 
+def test_a_process_may_have_any_name(tmp_path: Path) -> None:
+    program = os.fsencode(tmp_path) + b"/\xff) 1 (\xff"
+    Path(os.fsdecode(program)).symlink_to("/usr/bin/sleep")
+    with subprocess.Popen([program, "60"]) as worker:
+        assert worker.pid in {number for number, _ in service_state.workers_of(os.getpid())}
+        worker.kill()
+
+
 def test_workers_that_stay_fail_the_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     systemd = with_systemctl_that_fails(-1, tmp_path, monkeypatch)
     monkeypatch.setattr(service_state, "REPLACED_SECONDS", 0.2)
