@@ -72,6 +72,8 @@ def test_the_pipeline_over_three_hosts(by_name: dict[str, Host], web: Web, tmp_p
     wait_for(lambda: state()["counts"]["extracted"]["instances"] >= len(sent))
     assert not state()["problems"]
     assert [part["error"] for part in state()["parts"]] == ["", ""]
+    # HAProxy stands before the monitor's port, too, and says who called.
+    wait_for(lambda: 'called="PYTHON_SCP" service=pipeline-monitor' in files.run("journalctl -b -u haproxy -o cat --no-pager"))
 
 
 def test_metadata_names_the_public_address_and_not_the_archive(by_name: dict[str, Host], web: Web, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_plain_http_redirects_and_https_is_strict(by_name: dict[str, Host], web:
 OPEN = {"dicom-db": [22], "dicom-store": [22, 2762, 4242], "dicom-web": [22, 2762, 4242, 9080, 9443]}
 
 
-@pytest.mark.parametrize("port", [22, 2762, 4242, 14242, 5432, 8042, 8443, 9080, 9443, 11112, 11113, 11114])
+@pytest.mark.parametrize("port", [22, 2762, 4242, 14242, 5432, 8042, 8443, 9080, 9443, 11112, 11113, 11114, 21112])
 def test_who_reaches_which_port(host: Host, port: int) -> None:
     if port in OPEN[host.name]:
         socket.create_connection((host.address, port), timeout=30).close()
@@ -139,6 +141,7 @@ def test_who_reaches_which_port(host: Host, port: int) -> None:
         ("dicom-store", "dicom-db", 5432, True),
         ("dicom-web", "dicom-db", 5432, True),
         ("dicom-store", "dicom-db", 11112, True),
+        ("dicom-store", "dicom-db", 21112, False),
         ("dicom-web", "dicom-db", 11112, False),
         ("dicom-web", "dicom-db", 11113, True),
         ("dicom-store", "dicom-db", 11113, False),

@@ -14,6 +14,7 @@ from attacker import connected, first_statuses, head, is_closed
 from datasets import Instance, ct_study, of_kind
 from hosts import Host
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+from site_services import services
 from web import Web, values
 from worklist_client import FILTERED, Client, new_aetitle
 
@@ -189,3 +190,12 @@ def deflated(instance: Instance, directory: Path, side: int) -> Instance:
     path = directory / f"{uuid.uuid4()}.dcm"
     dataset.save_as(path, enforce_file_format=True)
     return Instance(dataset, path)
+
+
+def test_services_that_ask_no_other_host_cant(host: Host) -> None:
+    """Only these are reached from elsewhere, or reach out themselves."""
+    reach_others = ("orthanc@", "haproxy", "nginx", "dicomweb-proxy")
+    units = [unit for unit in services(host) if not unit.startswith(reach_others)]
+    assert len(units) >= 5
+    told = {unit: host.run(f"systemctl show --value -p IPAddressDeny -p IPAddressAllow {unit}").split() for unit in units}
+    assert {unit: networks for unit, networks in told.items() if not {"::/0", "0.0.0.0/0", "127.0.0.0/8"} <= set(networks)} == {}

@@ -16,6 +16,7 @@ from datasets import Instance, ct_study, of_kind, read, same
 from dicomweb_client.api import DICOMwebClient
 from dimse_client import Modality
 from hosts import Host, not_refused, play
+from pipeline_services import wait_for
 from web import Web
 
 HTTP, HTTPS = 3006, 3443
@@ -170,6 +171,9 @@ def test_c_get_https_and_a_key(host: Host, sent: list[Instance]) -> None:
     back = play("site.yml")
     assert back.returncode == 0, back.stdout[-3000:]
     everything_comes(host, sent)
+    assert "127.0.0.1:18888" in host.run("ss -Hltn sport = :18888")
+    log = "journalctl -b -u haproxy -o cat --no-pager"
+    wait_for(lambda: 'calling="ORTHANC" called="PACSBIN_PROXY" service=dicomweb-proxy' in host.run(log))
 
 
 def test_rules_of_ufw_come_and_go_with_the_settings(by_name: dict[str, Host]) -> None:

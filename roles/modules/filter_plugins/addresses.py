@@ -1,0 +1,28 @@
+"""A filter on where a service listens and whom it asks."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def all_on_loopback(addresses: Sequence[str]) -> bool:
+    """Return whether all of them, hosts or URLs, are this host's own loopback. Empty ones are left out."""
+    return all(_is_loopback(urlsplit(address).hostname or "" if "//" in address else address) for address in addresses if address)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class FilterModule:
+    """The filter, as Ansible asks for it."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return it by name."""
+        return {"all_on_loopback": all_on_loopback}
