@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 Service = Mapping[str, Any]
@@ -55,14 +54,6 @@ def title_in_request(title: str) -> str:
     return title.ljust(16).encode("ascii").hex().upper()
 
 
-def peer_authorities(peers: Sequence[Service]) -> list[dict[str, str]]:
-    """Return the files of the authorities that peers' certificates are verified by."""
-    return [
-        {"path": f"/etc/haproxy/tls/{peer['name']}-ca.crt", "mode": "0600", "content": Path(peer["ca"]).read_text().strip() + "\n"}
-        for peer in peers
-    ]
-
-
 class FilterModule:
     """The filters of this file."""
 
@@ -71,5 +62,4 @@ class FilterModule:
         return {
             "haproxy_problems": problems,
             "haproxy_title": title_in_request,
-            "haproxy_peer_authorities": peer_authorities,
         }

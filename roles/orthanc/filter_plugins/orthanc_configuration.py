@@ -119,9 +119,23 @@ def instance_problems(instances: list[Settings], given: Settings | None = None) 
     return problems
 
 
+def units(instances: Sequence[Settings], common: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the instances' units, as the module `service_state` takes them; `common` are files that each of them reads."""
+    found: list[dict[str, Any]] = [{"name": "orthanc.service", "state": "masked"}]
+    for instance in instances:
+        own = [f"{DIRECTORY}/{instance['name']}{ending}" for ending in (".json", ".pem", "-database-ca.pem")]
+        files = [*common, "/etc/systemd/system/orthanc@.service", *own, "/etc/orthanc/credentials"]
+        found.append({"name": f"orthanc@{instance['name']}.service", "ports": [int(instance["http_port"])], "files": files})
+    return found
+
+
 class FilterModule:
     """The filters, as Ansible asks for them."""
 
     def filters(self) -> dict[str, Any]:
         """Return them by name."""
-        return {"orthanc_configuration": configuration, "orthanc_instance_problems": instance_problems}
+        return {
+            "orthanc_configuration": configuration,
+            "orthanc_instance_problems": instance_problems,
+            "orthanc_units": units,
+        }

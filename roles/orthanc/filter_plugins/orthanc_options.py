@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Catalogue = dict[str, dict[str, Any]]
@@ -85,13 +86,30 @@ def readable_options(settings: Settings, catalogue: Catalogue, versions: dict[st
     return kept
 
 
+def given_settings(settings: Settings, instances: Sequence[Settings]) -> dict[str, Settings]:
+    """Return what a site has set, by the variable that messages name: `settings` are those of orthanc_settings."""
+    own = {f"orthanc_instances: {each['name']}.settings": each["settings"] for each in instances if "settings" in each}
+    return {"orthanc_settings": settings, **own}
+
+
+def unknown(given: Mapping[str, Settings], catalogue: Catalogue, accepted: list[str]) -> list[str]:
+    """Return `unknown_options` of all given settings, each line with its variable."""
+    return [f"{where}: {line}" for where, settings in given.items() for line in unknown_options(settings, catalogue, accepted)]
+
+
+def unread(given: Mapping[str, Settings], catalogue: Catalogue, versions: dict[str, str]) -> list[str]:
+    """Return `unread_options` of all given settings, each line with its variable."""
+    return [f"{where}: {line}" for where, settings in given.items() for line in unread_options(settings, catalogue, versions)]
+
+
 class FilterModule:
     """The filters, as Ansible asks for them."""
 
     def filters(self) -> dict[str, Any]:
         """Return them by name."""
         return {
-            "orthanc_unknown_options": unknown_options,
-            "orthanc_unread_options": unread_options,
+            "orthanc_given_settings": given_settings,
+            "orthanc_unknown_options": unknown,
+            "orthanc_unread_options": unread,
             "orthanc_readable_options": readable_options,
         }

@@ -1,9 +1,13 @@
-"""Filter that finds variables whose names no role knows."""
+"""Filters that find variables whose names no role knows."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 
 def unknown_variables(given: list[str], specs: dict[str, Any]) -> list[str]:
@@ -21,9 +25,14 @@ def unknown_variables(given: list[str], specs: dict[str, Any]) -> list[str]:
     return lines
 
 
+def argument_specs(roles: Sequence[str], directory: str) -> dict[str, Any]:
+    """Return the argument_specs of each of these roles, which are all in one directory."""
+    return {role: yaml.safe_load((Path(directory) / role / "meta/argument_specs.yml").read_text()) for role in roles}
+
+
 class FilterModule:
-    """The filter, as Ansible asks for it."""
+    """The filters, as Ansible asks for them."""
 
     def filters(self) -> dict[str, Any]:
-        """Return it by name."""
-        return {"unknown_variables": unknown_variables}
+        """Return them by name."""
+        return {"unknown_variables": unknown_variables, "argument_specs": argument_specs}

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from variables import unknown_variables
+from variables import argument_specs, unknown_variables
 
 SPECS: dict[str, Any] = {"nginx": {"argument_specs": {"main": {"options": {"nginx_https_port": {}, "nginx_access": {}}}}}}
 
@@ -17,3 +18,8 @@ def test_variable_that_resembles_none() -> None:
 
 def test_known_ones_and_those_of_others_pass() -> None:
     assert unknown_variables(["nginx_access", "nginxish", "site_name"], SPECS) == []
+
+
+def test_the_roles_of_the_project_have_specs() -> None:
+    specs = argument_specs(["host", "nginx"], str(Path(__file__).parents[2]))
+    assert unknown_variables(["host_firewal", "nginx_access"], specs) == ["host_firewal (did you mean host_firewall?)"]

@@ -77,6 +77,23 @@ def directories(services: Sequence[Service]) -> list[dict[str, str]]:
     return list(found.values())
 
 
+def files(services: Sequence[Service]) -> list[dict[str, Any]]:
+    """Return the files that completed services read, as the action `managed_files` takes them; one without a source is none."""
+    return [
+        {
+            "src": file["src"],
+            "dest": f"/etc/{service['name']}/{file['name']}",
+            "group": service["user"] if file.get("secret") else "root",
+            "mode": "0640" if file.get("secret") else "0644",
+            "secret": bool(file.get("secret")),
+            "validate": file.get("validate", ""),
+        }
+        for service in services
+        for file in service["files"]
+        if file["src"]
+    ]
+
+
 def units(services: Sequence[Service]) -> list[dict[str, Any]]:
     """Return the units of completed services, as the module `service_state` takes them."""
     found: list[dict[str, Any]] = []
@@ -110,5 +127,6 @@ class FilterModule:
             "python_service_environments": environments,
             "python_service_releases": releases,
             "python_service_directories": directories,
+            "python_service_files": files,
             "python_service_units": units,
         }

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from python_services import complete, directories, environments, releases, units
+from python_services import complete, directories, environments, files, releases, units
 
 TREE = {"command": "run", "user": "u", "writable": ["/srv/tree"], "reader_group": "readers"}
 PAIR: list[dict[str, Any]] = [
@@ -36,6 +36,13 @@ def test_a_directory_that_services_share_is_made_once() -> None:
 def test_what_is_written_is_its_users_alone_where_nobody_else_reads_it() -> None:
     (_, tree) = directories(complete([{**PAIR[0], "reader_group": ""}], "/p"))
     assert (tree["group"], tree["mode"]) == ("u", "0750")
+
+
+def test_a_file_without_a_source_is_none_and_a_secret_is_its_users() -> None:
+    given = [{"name": "ca.pem", "src": ""}, {"name": "a.json", "src": "a.json.j2"}, {"name": "key", "src": "/k", "secret": True}]
+    plain, secret = files(complete([{**PAIR[0], "files": given}], "/p"))
+    assert (plain["dest"], plain["group"], plain["mode"], plain["secret"]) == ("/etc/one/a.json", "root", "0644", False)
+    assert (secret["src"], secret["group"], secret["mode"], secret["secret"]) == ("/k", "u", "0640", True)
 
 
 def test_one_that_is_not_to_run_is_stopped_and_waited_for_at_no_port() -> None:

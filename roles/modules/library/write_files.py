@@ -15,14 +15,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
-module: managed_files
+module: write_files
 short_description: Have files with their content, owner, group and mode, many in one task
+author: DICOMweb site maintainers
 description:
-  - Does for a list of files what M(ansible.builtin.copy) does for one. Every task costs a connection and a Python of its own,
-    and a role's files belong together.
-  - A file is written beside its place, validated there, synced and renamed, so that its readers find the old one or the new.
-    One that fails its validation is not installed; the files before it are.
-  - Missing parent directories are made, root's and 0755.
+  - What the action M(managed_files) has done on the host, once it has rendered them. Roles call that.
 options:
   directories:
     description: Directories to have, before the files.
@@ -50,12 +47,10 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Write the configuration
-  managed_files:
+- name: Write a file
+  write_files:
     files:
-      - path: /etc/nginx/nginx.conf
-        content: "{{ lookup('ansible.builtin.template', 'nginx.conf.j2') }}"
-        validate: nginx -t -q -c %s
+      - {path: /etc/motd, content: "This host is DICOMweb's.\n"}
 """
 
 RETURN = r"""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-MODULE = Path(__file__).parent.parent / "library/managed_files.py"
+MODULE = Path(__file__).parent.parent / "library/write_files.py"
 OWN = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
 
 

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from listeners import holders, with_ports
+
+PORTS = [
+    {"port": "8042", "unit": "orthanc@main.service"},
+    {"port": 5432, "unit": "postgresql*"},
+    {"port": 9443, "unit": "nginx.service"},
+]
+
+
+def test_who_holds_each_port() -> None:
+    found = holders(PORTS, {"8042": "stray.service", "5432": "postgresql@17-main.service"})
+    assert [(each["holder"], each["right"]) for each in found] == [
+        ("stray.service", False),
+        ("postgresql@17-main.service", True),
+        ("nobody", False),
+    ]
+
+
+def test_units_have_their_ports() -> None:
+    assert with_ports(["nginx.service", "haproxy.service"], PORTS) == [
+        {"name": "nginx.service", "ports": [9443]},
+        {"name": "haproxy.service", "ports": []},
+    ]
