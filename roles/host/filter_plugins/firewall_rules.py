@@ -14,10 +14,15 @@ def firewall_rules(allow: Sequence[Mapping[str, Any]], ssh_ports: Sequence[int],
             "name": entry["name"],
             "service": "dicomweb-" + re.sub("[^a-z0-9]+", "-", entry["name"].lower()),
             "ports": entry["ports"],
-            "networks": entry.get("from") or [],
+            "networks": _listed(entry.get("from") or []),
         }
         for entry in [{"name": "SSH", "ports": ssh_ports, "from": ssh_from}, *allow]
     ]
+
+
+def _listed(networks: str | Sequence[str]) -> list[str]:
+    """Return networks as a list, also those that were written as one text, as argument_specs have it."""
+    return [part.strip() for part in networks.split(",")] if isinstance(networks, str) else list(networks)
 
 
 class FilterModule:

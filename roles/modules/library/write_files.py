@@ -179,6 +179,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Parents are everybody's to enter, whatever root's umask is on a hardened host.
+    os.umask(0o022)
     host = Host(module)
     for wanted in module.params["directories"]:
         host.directory(wanted)

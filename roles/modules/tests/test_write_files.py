@@ -31,6 +31,18 @@ def test_file_is_made_once(tmp_path: Path) -> None:
     assert run(files=[wanted])["changed"] is False
 
 
+def test_parents_can_be_entered_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        run(
+            files=[{"path": str(tmp_path / "a/b/c.conf"), "content": "x\n", **OWN}],
+            directories=[{"path": str(tmp_path / "d/e"), **OWN}],
+        )
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a", tmp_path / "a/b", tmp_path / "d")} == {0o755}
+
+
 def test_check_mode_says_and_does_nothing(tmp_path: Path) -> None:
     wanted = {"path": str(tmp_path / "b.conf"), "content": "one\ntwo\n", **OWN}
     said = run(check=True, diff=True, files=[wanted])

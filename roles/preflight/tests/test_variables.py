@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from variables import argument_specs, unknown_variables
+from variables import argument_specs, mistyped_variables, site_specs, unknown_variables
 
 SPECS: dict[str, Any] = {"nginx": {"argument_specs": {"main": {"options": {"nginx_https_port": {}, "nginx_access": {}}}}}}
 
@@ -23,3 +23,32 @@ def test_known_ones_and_those_of_others_pass() -> None:
 def test_the_roles_of_the_project_have_specs() -> None:
     specs = argument_specs(["host", "nginx"], str(Path(__file__).parents[2]))
     assert unknown_variables(["host_firewal", "nginx_access"], specs) == ["host_firewal (did you mean host_firewall?)"]
+
+
+def test_a_setting_of_the_site_is_one_that_it_has() -> None:
+    specs = site_specs(str(Path(__file__).parents[3] / "group_vars/all"))
+    assert unknown_variables(["site_dicom_network", "site_dicom_networks"], specs) == [
+        "site_dicom_network (did you mean site_dicom_networks?)"
+    ]
+    assert unknown_variables(["site_zzz"], specs) == ["site_zzz (the site has no such variable)"]
+
+
+TYPES = {
+    "r_flag": {"type": "bool"},
+    "r_names": {"type": "list"},
+    "r_map": {"type": "dict"},
+    "r_http": {"type": "str", "choices": ["on", "off"]},
+    "r_port": {"type": "int"},
+}
+
+
+def test_values_that_yaml_reads_otherwise_are_named() -> None:
+    given = {"r_flag": "false", "r_names": "10.0.0.0/8", "r_map": "x", "r_http": True, "r_port": "80"}
+    lines = mistyped_variables(given, {"r": {"argument_specs": {"main": {"options": TYPES}}}})
+    assert [line.split(" ")[0] for line in lines] == ["r_flag", "r_names", "r_map", "r_http"]
+    assert "write a list, [10.0.0.0/8]" in lines[1] and "in quotes, one of on, off" in lines[3]
+
+
+def test_values_of_their_types_pass() -> None:
+    given = {"r_flag": True, "r_names": [], "r_map": {}, "r_http": "on", "r_port": 80, "other": "x"}
+    assert mistyped_variables(given, {"r": {"argument_specs": {"main": {"options": TYPES}}}}) == []
