@@ -22,6 +22,8 @@ def role(request: pytest.FixtureRequest) -> Path:
 
 
 def test_defaults_and_specs_name_the_same_variables(role: Path) -> None:
+    if role.name == "modules":
+        pytest.skip("what it takes comes from the roles that depend on it, and would be validated in every play")
     options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options", {})
     required = {name for name, option in options.items() if option.get("required")}
     assert set(read(role / "defaults/main.yml")) | required == set(options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import action_loader
 
@@ -26,6 +26,9 @@ options:
       when: {description: "Condition under which it is refused, as a task has it.", type: str, required: true}
       because: {description: "Names the variable, what is wrong with it, and what to give.", type: str, required: true}
       loop: {description: "The condition is looked at for each of this list, as C(item).", type: list}
+  checked:
+    description: Name of a fact that is true from then on, where nothing was refused.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -35,6 +38,7 @@ EXAMPLES = r"""
       - when: not 1 <= lookup('ansible.builtin.vars', item) | int <= 65535
         because: "{{ item }} is {{ lookup('ansible.builtin.vars', item) }}: give a port from 1 to 65535."
         loop: [nginx_http_port, nginx_https_port]
+    checked: __nginx_checked
 """
 
 RETURN = r"""
@@ -66,7 +70,14 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail(
                     f"{sorted(declared)}: a setting that is refused has when, because, and maybe loop.", obj=declared
                 )
-            problems += [str(entry["because"]) for entry, _ in entries(self._templar, declared, task_vars or {})]
+            try:
+                problems += [str(entry["because"]) for entry, _ in entries(self._templar, declared, task_vars or {})]
+            except AnsibleError:
+                # It may follow from what is wrong already.
+                if not problems:
+                    raise
         if problems:
             result.update(failed=True, msg=" ".join(problems))
+        elif "checked" in self._task.args:
+            result["ansible_facts"] = {self._task.args["checked"]: True}
         return {**result, "problems": problems}

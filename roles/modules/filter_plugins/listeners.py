@@ -15,9 +15,12 @@ def is_of(holder: str, unit: str) -> bool:
 
 
 def holders(ports: Sequence[Port], listeners: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return each port with the unit that holds it, "nobody" where none does, and whether it is the right one."""
-    found = [(port, listeners.get(str(port["port"]), "nobody")) for port in ports]
-    return [{"port": port["port"], "holder": holder, "right": is_of(holder, port["unit"])} for port, holder in found]
+    """Return each port with the unit that holds it, "nobody" where none does, and whether it is the `right` one."""
+    found = []
+    for port in ports:
+        holder = listeners.get(str(port["port"])) or "nobody"
+        found.append({"former": "", **port, "holder": holder, "right": is_of(holder, port["unit"])})
+    return found
 
 
 def with_ports(units: Sequence[str], ports: Sequence[Port]) -> list[dict[str, Any]]:
