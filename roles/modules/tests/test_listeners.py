@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 from listeners import holders, with_ports
 
-PORTS = [
+PORTS: list[dict[str, Any]] = [
     {"port": "8042", "unit": "orthanc@main.service"},
     {"port": 5432, "unit": "postgresql*"},
     {"port": 9443, "unit": "nginx.service"},

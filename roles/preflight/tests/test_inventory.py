@@ -13,7 +13,7 @@ EMPTY: dict[str, list[str]] = {"database": [], "archive": [], "web": []}
         {**SITE, "all": ["a", "b"], "ungrouped": [], "monitoring": ["m"], "hospitals": ["a"]},
         {**SITE, "gateway": ["b"]},
         {**EMPTY, "proxy": ["p"]},
-        {**SITE, "web": [], "web2": ["b"], "proxy": ["p"], "static": [], "archive": []} | {"database": []},
+        {**EMPTY, "proxy": ["p"], "servers": ["s"], "static": []},
     ],
 )
 def test_a_site_can_be_built(groups: dict[str, list[str]]) -> None:
