@@ -40,9 +40,11 @@ def mistyped_variables(given: Mapping[str, Any], specs: dict[str, Any]) -> list[
                     f"{name} is the text {value!r}: write true or false without quotes (on the command line as JSON: -e '{{…}}')"
                 )
             elif wanted == "list" and isinstance(value, str):
-                lines.append(f"{name} is the text {value!r}: write a list, [{value}]")
+                # A list of dictionaries may have passwords, and so may a dictionary: they aren't said.
+                shown = "" if option.get("elements") == "dict" else f", [{value}]"
+                lines.append(f"{name} is a text: write a list{shown}")
             elif wanted == "dict" and isinstance(value, str):
-                lines.append(f"{name} is the text {value!r}: write a dictionary")
+                lines.append(f"{name} is a text: write a dictionary")
             elif wanted == "str" and isinstance(value, bool):
                 choices = f", one of {', '.join(option['choices'])}" if "choices" in option else ""
                 lines.append(f"{name} is {str(value).lower()}, as YAML reads on, off, yes and no: write it in quotes{choices}")

@@ -49,6 +49,13 @@ def test_values_that_yaml_reads_otherwise_are_named() -> None:
     assert "write a list, [10.0.0.0/8]" in lines[1] and "in quotes, one of on, off" in lines[3]
 
 
+def test_what_may_be_a_secret_is_not_said() -> None:
+    types = {"r_users": {"type": "list", "elements": "dict"}, "r_database": {"type": "dict"}}
+    given = {"r_users": "ada:hidden", "r_database": "postgresql://ada:hidden@db/r"}
+    lines = mistyped_variables(given, {"r": {"argument_specs": {"main": {"options": types}}}})
+    assert len(lines) == 2 and "hidden" not in " ".join(lines)
+
+
 def test_values_of_their_types_pass() -> None:
     given = {"r_flag": True, "r_names": [], "r_map": {}, "r_http": "on", "r_port": 80, "other": "x"}
     assert mistyped_variables(given, {"r": {"argument_specs": {"main": {"options": TYPES}}}}) == []
