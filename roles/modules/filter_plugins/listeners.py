@@ -23,6 +23,14 @@ def holders(ports: Sequence[Port], listeners: Mapping[str, str]) -> list[dict[st
     return found
 
 
+def repeated(ports: Sequence[Port]) -> list[dict[str, Any]]:
+    """Return each port that several services of the host would listen at, with the `variables` that say so."""
+    variables: dict[int, list[str]] = {}
+    for port in ports:
+        variables.setdefault(int(port["port"]), []).append(port["variable"])
+    return [{"port": port, "variables": names} for port, names in variables.items() if len(names) > 1]
+
+
 def with_ports(units: Sequence[str], ports: Sequence[Port]) -> list[dict[str, Any]]:
     """Return the units as the module `service_state` takes them, with the ports that each has to answer at."""
     return [{"name": unit, "ports": [int(port["port"]) for port in ports if port["unit"] == unit]} for unit in units]
@@ -33,4 +41,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return them by name."""
-        return {"port_holders": holders, "units_with_ports": with_ports}
+        return {"port_holders": holders, "repeated_ports": repeated, "units_with_ports": with_ports}
