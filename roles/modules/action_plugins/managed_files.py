@@ -116,7 +116,10 @@ class ActionModule(ActionBase):
         """Yield what is declared as often as its `loop` and its `when` have it, rendered, with the variables that it knows."""
         said = dict(declared)
         conditions, loop = said.pop("when", []), said.pop("loop", None)
-        rounds = [variables] if loop is None else [{**variables, "item": item} for item in templar.template(loop)]
+        items = templar.template(loop)
+        if isinstance(items, str | Mapping):
+            raise AnsibleActionFail("What is looped over must be a list.", obj=loop)
+        rounds = [variables] if loop is None else [{**variables, "item": item} for item in items]
         for known in rounds:
             inner = templar.copy_with_new_env(available_variables=known)
             if all(inner.evaluate_conditional(each) for each in (conditions if isinstance(conditions, list) else [conditions])):
@@ -140,7 +143,8 @@ class ActionModule(ActionBase):
         places = [place for base in variables.get("ansible_search_path", []) for place in (f"{base}/templates", base)]
         templar = self._templar.copy_with_new_env(
             searchpath=[path.rpartition("/")[0], *places],
-            available_variables={**variables, **generate_ansible_template_vars(source, path, dest)},
+            # An inventory may have an ansible_managed of its own.
+            available_variables={**generate_ansible_template_vars(source, path, dest), **variables},
         )
         template = trust_as_template(self._loader.get_text_file_contents(path))
         return str(templar.template(template, escape_backslashes=False) or "")

@@ -67,6 +67,8 @@ def test_files_are_rendered_with_their_loops_and_conditions(project: Path) -> No
     assert (project / "out/plain").stat().st_mode & 0o777 == 0o600 and (project / "too").stat().st_mode & 0o777 == 0o700
     again = play(project)
     assert "changed=0" in again.stdout, again.stdout
+    assert play(project, "-e", "ansible_managed=Kept").returncode == 0
+    assert (project / "out/x").read_text().startswith("# Kept\n")
 
 
 def test_a_role_writes_what_the_one_that_includes_it_has(project: Path) -> None:
@@ -97,6 +99,7 @@ def test_check_mode_shows_and_writes_nothing(project: Path) -> None:
         ({"source": "one.j2", "dest": "/x"}, "source is nothing that files have"),
         ({"dest": "/x"}, "either src or content"),
         ({"src": "nowhere.j2", "dest": "/x"}, "nowhere.j2"),
+        ({"content": "", "dest": "/{{ item }}", "loop": "{{ 'a text' }}"}, "must be a list"),
     ],
 )
 def test_what_is_declared_wrongly_is_named(project: Path, entry: dict[str, Any], words: str) -> None:
