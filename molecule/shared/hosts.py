@@ -82,18 +82,21 @@ class Host:
         return str(found)
 
 
-def play(*arguments: str, timeout: int = 900) -> subprocess.CompletedProcess[str]:
-    """Run ansible-playbook on the scenario's inventory, from the root of the project."""
+def play(
+    playbook: str,
+    *arguments: str,
+    directory: Path = PROJECT,
+    configuration: Path | None = PROJECT / "ansible.cfg",
+    timeout: int = 900,
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook of the project on the scenario's inventory, from a directory, with a configuration of Ansible or with none."""
+    environment = {"MOLECULE_PROJECT_DIRECTORY": str(PROJECT), **os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    environment.pop("ANSIBLE_CONFIG", None)
+    environment.pop("ANSIBLE_ROLES_PATH", None)
     return subprocess.run(
-        ["ansible-playbook", f"--inventory={SCENARIO}/inventory", *arguments],
-        cwd=PROJECT,
-        env={
-            "MOLECULE_PROJECT_DIRECTORY": str(PROJECT),
-            **os.environ,
-            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
-            "ANSIBLE_FORCE_COLOR": "0",
-            "ANSIBLE_NOCOLOR": "1",
-        },
+        ["ansible-playbook", f"--inventory={SCENARIO}/inventory", str(PROJECT / playbook), *arguments],
+        cwd=directory,
+        env=environment if configuration is None else {**environment, "ANSIBLE_CONFIG": str(configuration)},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Stops the units and removes what the roles brought: packages with their data, files, users' data. What stays is said.
-# Usage: reset_host.sh UNIT... -- PATH...
+# Stops the units and removes what the roles brought: the site's databases, packages, files, users' data. What others have in PostgreSQL or
+# nginx stays, with its package, and is named.
+# Usage: reset_host.sh UNIT... -- DATABASE... -- PATH...
 set -eu
 units=
 while [ "$1" != -- ]; do
@@ -8,24 +9,98 @@ while [ "$1" != -- ]; do
     shift
 done
 shift
+databases=
+while [ "$1" != -- ]; do
+    databases="$databases $1"
+    shift
+done
+shift
 for unit in $units; do
-    systemctl disable --now "$unit" 2>/dev/null || true
+    case $unit in
+    postgresql*) ;;
+    *) systemctl disable --now "$unit" 2>/dev/null || true ;;
+    esac
 done
 systemctl unmask orthanc.service 2>/dev/null || true
+
+ask_postgresql() {
+    su postgres -c "psql --no-psqlrc --quiet --tuples-only --no-align --command=\"$1\"" 2>/dev/null
+}
+
+# Each has a user of its name.
+drop_databases() {
+    for name in $databases; do
+        ask_postgresql "drop database if exists $name with (force)" && ask_postgresql "drop role if exists $name" || true
+    done
+}
+
+others_in_postgresql() {
+    for cluster in /etc/postgresql/*/*; do
+        [ ! -d "$cluster" ] || [ -e "$cluster/conf.d/dicomweb.conf" ] || echo "the cluster ${cluster#/etc/postgresql/}"
+    done
+    ask_postgresql "select 'the database ' || datname from pg_database where not datistemplate and datname <> 'postgres'" || true
+}
+
+others_in_nginx() {
+    for file in /etc/nginx/conf.d/*.conf /etc/nginx/sites-enabled/*; do
+        [ ! -e "$file" ] || [ "$file" = /etc/nginx/sites-enabled/default ] || echo "$file"
+    done
+}
+
 # Only what is installed: purging asks for nothing else.
 purge_by_apt() {
-    installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' 'postgresql*' 'orthanc*' 'nginx*' 'libnginx-mod*' haproxy \
-        2>/dev/null | sed -n 's/ installed$//p; s/ config-files$//p')
+    # shellcheck disable=SC2086 # one word a package
+    installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' $1 2>/dev/null |
+        sed -n 's/ installed$//p; s/ config-files$//p')
     [ -n "$installed" ] || return 0
     echo postgresql-common postgresql-common/purge-data boolean true | debconf-set-selections 2>/dev/null || true
-    # shellcheck disable=SC2086 # one word a package
+    # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get purge --yes --quiet --quiet $installed >/dev/null
 }
 
 remove_by_dnf() {
-    installed=$(rpm --query --all --queryformat '%{NAME}\n' 'postgresql*' 'nginx*' haproxy)
     # shellcheck disable=SC2086 # one word a package
+    installed=$(rpm --query --all --queryformat '%{NAME}\n' $1)
+    # shellcheck disable=SC2086
     [ -z "$installed" ] || dnf remove --assumeyes --quiet $installed >/dev/null
+}
+
+# Packages, by patterns.
+remove_packages() {
+    if command -v dnf >/dev/null; then remove_by_dnf "$1"; else purge_by_apt "$1"; fi
+}
+
+remove_postgresql() {
+    systemctl disable --now "$@" 2>/dev/null || true
+    remove_packages 'postgresql*'
+    rm -rf /etc/postgresql /var/lib/postgresql /var/lib/pgsql
+}
+
+# The cluster goes on for others, as its package has it, but for who may come in.
+leave_postgresql() {
+    rm -f /etc/postgresql/*/main/conf.d/dicomweb.conf /var/lib/pgsql/data/conf.d/dicomweb.conf
+    rm -rf /etc/systemd/system/postgresql@.service.d /etc/systemd/system/postgresql.service.d
+    systemctl daemon-reload
+    [ $# -eq 0 ] || systemctl restart "$@"
+}
+
+remove_nginx() {
+    remove_packages 'nginx* libnginx-mod*'
+    rm -rf /etc/nginx /var/lib/nginx
+}
+
+# nginx.conf is the site's own: the package's comes back.
+leave_nginx() {
+    rm -rf /etc/nginx/nginx.conf /etc/nginx/perl /etc/nginx/tls /etc/nginx/users
+    find /etc/nginx -name '*dicomweb*' -delete
+    if command -v dnf >/dev/null; then
+        dnf reinstall --assumeyes --quiet nginx-core >/dev/null
+    else
+        DEBIAN_FRONTEND=noninteractive apt-get install --reinstall --yes --quiet --quiet -o Dpkg::Options::=--force-confmiss nginx-common >/dev/null
+    fi
+    rm -rf /etc/systemd/system/nginx.service.d
+    systemctl daemon-reload
+    systemctl enable --now nginx.service
 }
 
 # The host's own firewall goes on, with SSH and without what the site had let in.
@@ -43,10 +118,17 @@ close_ufw() {
     done
 }
 
-if command -v dnf >/dev/null; then remove_by_dnf; else purge_by_apt; fi
+drop_databases
+own=$(echo "$units" | tr ' ' '\n' | grep '^postgresql' || true)
+postgresql=$(others_in_postgresql)
+nginx=$(others_in_nginx)
+# shellcheck disable=SC2086 # one word a unit
+if [ -n "$postgresql" ]; then leave_postgresql $own; else remove_postgresql $own; fi
+if [ -n "$nginx" ]; then leave_nginx; else remove_nginx; fi
+remove_packages 'orthanc* haproxy'
 close_firewalld
 close_ufw
-rm -rf /etc/postgresql-common/createcluster.d/dicomweb.conf /etc/orthanc /etc/haproxy /etc/nginx /etc/postgresql /var/lib/orthanc /var/lib/postgresql /var/lib/pgsql /var/lib/nginx \
+rm -rf /etc/postgresql-common/createcluster.d/dicomweb.conf /etc/orthanc /etc/haproxy /var/lib/orthanc \
     /opt/dicomweb-site /etc/pyupsrs /etc/systemd/system/pyupsrs.service /etc/systemd/system/pyupsrs.socket \
     /etc/pipeline-forwarder /etc/pipeline-monitor /etc/systemd/system/pipeline-forwarder.service \
     /etc/systemd/system/pipeline-monitor.service /usr/local/bin/pipeline-monitor /usr/local/bin/dicom-send \
@@ -65,3 +147,4 @@ rm -rf /etc/postgresql-common/createcluster.d/dicomweb.conf /etc/orthanc /etc/ha
     /usr/local/sbin/dicomweb-free-space /etc/systemd/system/dicomweb-free-space.service /var/lib/dicomweb-free-space "$@"
 systemctl daemon-reload
 echo "removed:$units"
+[ -z "$postgresql$nginx" ] || echo "left, since others have them here: $(echo "$postgresql" "$nginx" | tr '\n' ' ')"

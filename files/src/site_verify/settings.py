@@ -55,4 +55,5 @@ class Settings:
     def url(self, path: str, scheme: str = "https") -> str:
         """Return the address of a path of the site."""
         port = self.https_port if scheme == "https" else self.http_port
-        return f"{scheme}://{self.host}:{port}{path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{port}{path}"

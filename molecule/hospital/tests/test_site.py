@@ -177,7 +177,7 @@ def test_passwords_are_in_no_log_and_no_process_list(host: Host, secrets: dict[s
 def test_password_that_vault_cant_open_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wrong").write_text("another-password\n")
     monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(tmp_path / "wrong"))
-    ended = play(INVENTORY, "site.yml")
+    ended = play("site.yml", INVENTORY)
     told = re.sub(r"\s+", " ", ended.stdout + ended.stderr)
     assert ended.returncode != 0
     assert "Refuse a password that isn't there or that Vault can't open" in told
@@ -187,7 +187,23 @@ def test_password_that_vault_cant_open_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 def test_empty_password_is_named() -> None:
-    ended = play(INVENTORY, "site.yml", "-e", json.dumps({"vault_database_password": ""}))
+    ended = play("site.yml", INVENTORY, "-e", json.dumps({"vault_database_password": ""}))
     told = re.sub(r"\s+", " ", ended.stdout + ended.stderr)
     assert ended.returncode == 2
     assert "site_database_password is empty" in told
+
+
+def test_the_site_moves_to_ipv6(by_name: dict[str, Host], web: Web, tmp_path: Path) -> None:
+    """Built by names, it is built again by addresses of IPv6, with other certificates between its hosts."""
+    ended = play("site.yml", INVENTORY, "-e", "scenario_by=ipv6")
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    sent = of_kind("ct", tmp_path)
+    Modality(by_name["dicom-web"].address, 4242, "ORTHANC1").send([sent.dataset])
+    find = f"find /var/lib/received_dicom -path '*/{sent.dataset.StudyInstanceUID}/*.dcm'"
+    wait_for(lambda: by_name["dicom-db"].run(find) != "")
+    assert same(read(parts(web.get(sent.url, DICOM))[0][1]), sent.dataset)
+    clients = by_name["dicom-db"].run("ss -Htn state established sport = :5432 or sport = :11112 | awk '{ print $4 }'").split()
+    beyond = {client.rpartition(":")[0] for client in clients if not client.startswith("127.0.0.1")}
+    assert beyond == {"[fd00:77:3::12]", "[fd00:77:3::13]"}
+    state = web.session.get(f"https://{by_name['dicom-web'].address}:9443/pipeline/pipeline", timeout=30).json()
+    assert [part["error"] for part in state["parts"]] == ["", ""]

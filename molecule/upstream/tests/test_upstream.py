@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,37 @@ def test_distributions_package_is_replaced(host: Host) -> None:
     assert "+mirror1" in host.run("dpkg-query -W orthanc-dicomweb")
 
 
+OTHER_CONFIGURATION = """
+[defaults]
+any_errors_fatal = False
+gathering = smart
+forks = 2
+inject_facts_as_vars = True
+precedence = all_plugins_play, groups_plugins_play, all_inventory, groups_inventory, all_plugins_inventory, groups_plugins_inventory
+[inventory]
+host_pattern_mismatch = error
+"""
+
+
+def test_what_a_site_becomes_depends_on_no_configuration_of_ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a directory that everybody may write, where Ansible reads none; with a company's; by a user who has built nothing."""
+    secrets = Path.home() / ".config/dicomweb-site/molecule-upstream"
+    other = tmp_path / "ansible.cfg"
+    other.write_text(OTHER_CONFIGURATION)
+    tmp_path.chmod(0o777)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for configuration in (None, other):
+        refused = play("site.yml", directory=tmp_path, configuration=configuration)
+        assert refused.returncode == 2 and f"there is no {tmp_path}/home/.config" in " ".join(refused.stdout.split())
+        assert not list((tmp_path / "home/.config").rglob("*"))
+        same = play(
+            "site.yml", "--check", "-e", f"site_secrets_directory={secrets}", directory=tmp_path, configuration=configuration
+        )
+        assert same.returncode == 0, same.stdout[-2000:]
+        assert set(re.findall(r"changed=(\d+)", same.stdout)) == {"0"}, same.stdout[-2000:]
+
+
 def test_repository_whose_signature_is_broken_is_refused(host: Host) -> None:
     """Nothing of it is installed, and the archive that was there goes on."""
     before = host.run("dpkg-query -W 'orthanc*'")
@@ -49,6 +81,25 @@ def test_repository_whose_signature_is_broken_is_refused(host: Host) -> None:
     assert host.run("dpkg-query -W 'orthanc*'") == before
     assert host.archive.echo() == 0
     assert play("site.yml").returncode == 0
+
+
+def test_reset_leaves_what_others_have(host: Host) -> None:
+    """Another application's database, and a page that another has in nginx."""
+    host.run("su postgres -c 'createdb lis' && su postgres -c \"psql -qc 'create table orders (id int)' lis\"")
+    host.run("echo 'server { listen 127.0.0.1:8901; return 204; }' >/etc/nginx/conf.d/intranet.conf")
+    ended = play("playbooks/reset.yml", "-e", f"confirm={host.name}")
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert "the database lis" in ended.stdout and "intranet.conf" in ended.stdout
+    assert host.run("su postgres -c 'psql -Atc \"select datname from pg_database\"'").split() == [
+        "postgres",
+        "template1",
+        "template0",
+        "lis",
+    ]
+    assert host.run("su postgres -c 'psql -Atc \"select count(*) from orders\" lis'").strip() == "0"
+    assert host.run("python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8901/').status)\"").strip() == "204"
+    assert host.shell.run("ls -d /var/lib/orthanc /etc/orthanc /etc/haproxy").stdout == ""
+    host.run("rm /etc/nginx/conf.d/intranet.conf && su postgres -c 'dropdb lis'")
 
 
 def test_reset_removes_services_and_data(host: Host) -> None:

@@ -14,6 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = r"""
 module: selinux_rules
 short_description: Have types of ports and files, and booleans, in SELinux's policy
+author: DICOMweb site maintainers
 description:
   - Does for all of them what M(community.general.seport), M(community.general.sefcontext) and M(ansible.posix.seboolean) do for
     one, in one C(semanage import), since each change has the whole policy built anew.
@@ -43,6 +44,16 @@ options:
     type: list
     elements: str
     default: []
+"""
+
+EXAMPLES = r"""
+- name: Let nginx listen at its port and read the site's files
+  selinux_rules:
+    ports:
+      - {port: 9443, type: http_port_t}
+    contexts:
+      - {path: /var/lib/static-dicomweb, type: httpd_sys_content_t}
+    booleans: [httpd_can_network_connect]
 """
 
 RETURN = r"""

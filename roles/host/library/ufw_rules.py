@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = r"""
 module: ufw_rules
 short_description: Have the site's rules in ufw, and none that it had before
+author: DICOMweb site maintainers
 description:
   - Rules of others stay as they are; the site's are known by their comment. What comes is added before what has gone is deleted.
   - ufw itself is switched on where it is off, after the rules are there.
@@ -21,6 +22,13 @@ options:
     type: list
     elements: dict
     default: []
+"""
+
+EXAMPLES = r"""
+- name: Let modalities in
+  ufw_rules:
+    rules:
+      - {name: DIMSE, ports: [4242, 2762], networks: [10.20.0.0/16]}
 """
 
 RETURN = r"""

@@ -46,6 +46,8 @@ if ! ip link show "$bridge" >/dev/null 2>&1; then
     echo changed
 fi
 ip address replace "$prefix.1/24" dev "$bridge"
+# 10.77.3.1 is fd00:77:3::1, too.
+ip address replace "$(echo "$prefix" | awk -F. '{ print "fd00:" $2 ":" $3 "::1" }')/64" dev "$bridge" nodad
 ip link set "$bridge" up
 
 if [ "$way_out" = closed ]; then

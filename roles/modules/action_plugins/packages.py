@@ -9,6 +9,7 @@ from ansible.plugins.action import ActionBase
 DOCUMENTATION = r"""
 module: packages
 short_description: Have packages of the distribution
+author: DICOMweb site maintainers
 description:
   - By apt or by dnf. Without those that they only recommend. Services that they bring are not started, the role that wants one
     configures it first.
@@ -34,6 +35,21 @@ options:
     type: str
     choices: [present, latest]
     default: present
+"""
+
+EXAMPLES = r"""
+- name: Install what the host needs, and a time service where it has none
+  packages:
+    names: [nftables, systemd-timesyncd]
+    unless: {systemd-timesyncd: [chrony, ntpsec]}
+"""
+
+RETURN = r"""
+installed:
+  description: Packages that were missing.
+  type: list
+  elements: str
+  returned: always
 """
 
 BUNDLE_APT = "/etc/apt/dicomweb-bundle.conf"

@@ -1,4 +1,4 @@
-"""A filter on where a service listens and whom it asks."""
+"""Filters on addresses: of IPv4, of IPv6, and names; and where a service listens and whom it asks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def host_port(host: str, port: int | str) -> str:
+    """Return host and port as a URL has them (RFC 3986 3.2.2): an address of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class FilterModule:
-    """The filter, as Ansible asks for it."""
+    """The filters, as Ansible asks for them."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return it by name."""
-        return {"all_on_loopback": all_on_loopback}
+        """Return them by name."""
+        return {"all_on_loopback": all_on_loopback, "host_port": host_port}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = r"""
 module: host_facts
 short_description: Gather what the roles ask of a host
+author: DICOMweb site maintainers
 description:
   - The release, size, packages, database clusters and listening ports, and on request free disk space and
     reachable peers. M(ansible.builtin.setup) and a task for each of the others would take seconds of every run.
@@ -30,6 +32,20 @@ options:
     type: list
     elements: dict
     default: []
+  resolve:
+    description: Names of hosts whose addresses are asked of this host's resolver. Those that are addresses already aren't.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Gather what the roles ask, and whether the database answers
+  host_facts:
+    paths: [/var/lib]
+    connect:
+      - {host: db.hospital.example, port: 5432}
+    resolve: [archive.hospital.example]
 """
 
 RETURN = r"""
@@ -37,12 +53,16 @@ ansible_facts:
   description: >-
     distribution, distribution_version, distribution_major_version, distribution_release, os_family, memtotal_mb, processor_vcpus,
     architecture; release (the key of each role's platforms, such as Debian-13; a rebuild of RHEL 9 is RedHat-9), packages
-    (version by name), postgresql_clusters (major versions), listeners (the systemd unit or the program, by port as a string),
-    free_mb (by path), unreachable (the reason, by "host:port").
+    (version by name), postgresql_clusters (major versions), site_clusters (those of them that
+    are the site's), listeners (the systemd unit or the program, by port as a string),
+    free_mb (by path), unreachable (the reason, by "host:port"), resolved (the addresses, by name; none for one that isn't known),
+    built (whether there is something of a site already).
   type: dict
 """
 
 LISTEN = "0A"
+# Every host of a site has it.
+SERVICE = Path("/etc/systemd/system/dicomweb-free-space.service")
 DISTRIBUTIONS = {
     "debian": "Debian",
     "ubuntu": "Ubuntu",
@@ -102,6 +122,13 @@ def clusters() -> list[str]:
     found = [path.parent.name for path in Path("/var/lib/postgresql").glob("*/main")]
     only = Path("/var/lib/pgsql/data/PG_VERSION")
     return sorted(found + ([only.read_text().strip()] if only.exists() else []))
+
+
+def site_clusters() -> list[str]:
+    """Return the major versions of those clusters that have the settings of the role postgresql; beside them may be others'."""
+    ours = [path.parents[2].name for path in Path("/etc/postgresql").glob("*/main/conf.d/dicomweb.conf")]
+    only = Path("/var/lib/pgsql/data")
+    return sorted(ours + ([(only / "PG_VERSION").read_text().strip()] if (only / "conf.d/dicomweb.conf").exists() else []))
 
 
 def listening_inodes() -> dict[str, int]:
@@ -174,12 +201,35 @@ def unreachable(peers: list[dict[str, str]]) -> dict[str, str]:
     return reasons
 
 
+def resolved(names: list[str]) -> dict[str, list[str]]:
+    """Return the addresses that this host's resolver has for each name, without those of its own loopback."""
+    found = {}
+    for name in names:
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            found[name] = addresses(name)
+    return found
+
+
+def addresses(name: str) -> list[str]:
+    """Return a name's addresses, none where nobody knows it."""
+    try:
+        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    each = [ipaddress.ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers]
+    # Debian has a host's own name at 127.0.1.1.
+    return sorted({str(address) for address in each if not (address.is_loopback or address.is_link_local)})
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "paths": {"type": "list", "elements": "path", "default": []},
             "connect": {"type": "list", "elements": "dict", "default": []},
+            "resolve": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -190,10 +240,14 @@ def main() -> None:
         "architecture": platform.machine(),
         "packages": packages(),
         "postgresql_clusters": clusters(),
+        "site_clusters": site_clusters(),
         "listeners": listeners(),
         "free_mb": {path: free_mb(path) for path in module.params["paths"]},
         "unreachable": unreachable(module.params["connect"]),
+        "built": SERVICE.exists(),
     }
+    if module.params["resolve"]:
+        facts["resolved"] = resolved(module.params["resolve"])
     module.exit_json(changed=False, ansible_facts=facts)
 
 

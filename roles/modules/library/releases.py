@@ -15,6 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = r"""
 module: releases
 short_description: Have the content of archives as the current releases in directories
+author: DICOMweb site maintainers
 description:
   - Unpacks each archive into DIRECTORY/NAME, whole or not at all, and has DIRECTORY/current point to it. The release before stays,
     for what still runs from it; older ones go. All of it is root's, and readable by all.

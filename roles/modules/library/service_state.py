@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -16,6 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = r"""
 module: service_state
 short_description: Have systemd units enabled and running with the files they have now
+author: DICOMweb site maintainers
 description:
   - Enables and starts each unit, and restarts (or reloads) one whose files changed after it was last started or
     reloaded. The comparison is made from the host's own state, so what an interrupted run left undone is done by
@@ -105,12 +107,12 @@ def unread_drop_ins(properties: dict[str, str], files: list[str]) -> list[str]:
 
 
 def answers(port: int) -> bool:
-    """Return whether something on this host takes TCP connections at the port."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-    except OSError:
-        return False
-    return True
+    """Return whether something on this host takes TCP connections at the port, by either kind of address."""
+    for loopback in ("127.0.0.1", "::1"):
+        with contextlib.suppress(OSError):
+            socket.create_connection((loopback, port), timeout=2).close()
+            return True
+    return False
 
 
 def workers_of(main_process: int) -> set[tuple[int, int]]:

@@ -45,8 +45,9 @@ def test_drop_in_that_systemd_has_not_read(tmp_path: Path) -> None:
     assert unread_drop_ins({"DropInPaths": ""}, [str(tmp_path)]) == []
 
 
-def test_port_that_answers() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+@pytest.mark.parametrize(("family", "loopback"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_port_that_answers(family: socket.AddressFamily, loopback: str) -> None:
+    with socket.create_server((loopback, 0), family=family) as server:
         port = server.getsockname()[1]
         assert answers(port)
     assert not answers(port)

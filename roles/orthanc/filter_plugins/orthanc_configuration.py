@@ -39,7 +39,8 @@ def _index(instance: Settings) -> Settings:
     if database.get("ca"):
         # EnableSsl knows no verification: only a URI says verify-full.
         user, password, name = (quote(str(database[key]), safe="") for key in ("user", "password", "name"))
-        uri = f"postgresql://{user}:{password}@{access['Host']}:{access['Port']}/{name}"
+        host = f"[{access['Host']}]" if ":" in access["Host"] else access["Host"]
+        uri = f"postgresql://{user}:{password}@{host}:{access['Port']}/{name}"
         authority = quote(f"{DIRECTORY}/{instance['name']}-database-ca.pem", safe="/")
         access = {"ConnectionUri": f"{uri}?sslmode=verify-full&sslrootcert={authority}"}
     return {"PostgreSQL": {"EnableIndex": True, **access}}

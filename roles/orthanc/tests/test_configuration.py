@@ -34,6 +34,8 @@ def test_database_on_another_host_is_verified_in_full() -> None:
         "&sslrootcert=/etc/orthanc/instances/main-database-ca.pem"
     )
     assert "Password" not in index
+    by_ipv6 = configuration({**ONE, "database": {**DATABASE, "ca": "/x.crt", "host": "fd00::1"}}, {}, {}, [])["PostgreSQL"]
+    assert "@[fd00::1]:5433/" in by_ipv6["ConnectionUri"]
 
 
 def test_database_on_the_same_host() -> None:

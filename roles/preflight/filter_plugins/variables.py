@@ -56,17 +56,6 @@ def argument_specs(roles: Sequence[str], directory: str) -> dict[str, Any]:
     return {role: yaml.safe_load((Path(directory) / role / "meta/argument_specs.yml").read_text()) for role in roles}
 
 
-def site_specs(directory: str) -> dict[str, Any]:
-    """Return the settings of the site as a whole, as if they were a role's; `directory` has the files with their defaults."""
-    names = {
-        name
-        for path in Path(directory).glob("*.yml")
-        for name in yaml.safe_load(path.read_text()) or {}
-        if name.startswith("site_")
-    }
-    return {"site": {"argument_specs": {"main": {"options": {name: {} for name in sorted(names)}}}}}
-
-
 class FilterModule:
     """The filters, as Ansible asks for them."""
 
@@ -76,5 +65,4 @@ class FilterModule:
             "unknown_variables": unknown_variables,
             "mistyped_variables": mistyped_variables,
             "argument_specs": argument_specs,
-            "site_specs": site_specs,
         }

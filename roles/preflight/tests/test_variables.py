@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from variables import argument_specs, mistyped_variables, site_specs, unknown_variables
+from variables import argument_specs, mistyped_variables, unknown_variables
 
 SPECS: dict[str, Any] = {"nginx": {"argument_specs": {"main": {"options": {"nginx_https_port": {}, "nginx_access": {}}}}}}
 
@@ -26,7 +26,7 @@ def test_the_roles_of_the_project_have_specs() -> None:
 
 
 def test_a_setting_of_the_site_is_one_that_it_has() -> None:
-    specs = site_specs(str(Path(__file__).parents[3] / "group_vars/all"))
+    specs = argument_specs(["site"], str(Path(__file__).parents[2]))
     assert unknown_variables(["site_dicom_network", "site_dicom_networks"], specs) == [
         "site_dicom_network (did you mean site_dicom_networks?)"
     ]

@@ -23,8 +23,9 @@ from packaging.requirements import Requirement
 DOCUMENTATION = r"""
 module: python_packages
 short_description: Gather the packages of Python services on the control node
+author: DICOMweb site maintainers
 description:
-  - A host then needs no package index, no pip and no compiler. What is gathered already is not gathered again: an archive's
+  - A host then needs no package index, no pip and no compiler. What is gathered already is not gathered again, since an archive's
     name has the digest of all that went into it.
   - Nothing is done on the host; in check mode the same is done.
 options:
@@ -66,6 +67,17 @@ options:
     description: Directory that packages are taken from in place of an index.
     type: path
     default: ""
+"""
+
+EXAMPLES = r"""
+- name: Gather the packages of a service for hosts with Python 3.13
+  python_packages:
+    python: "3.13"
+    machine: x86_64
+    project: /srv/dicomweb-site/files
+    environments:
+      - {name: upsrs, lock: /srv/dicomweb-site/files/requirements/upsrs.txt}
+    cache: /var/cache/dicomweb-site
 """
 
 RETURN = r"""
