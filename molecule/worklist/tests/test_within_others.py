@@ -1,0 +1,21 @@
+"""A site beside what others have on its host. It is the last file of the scenario: the site is gone then."""
+
+from __future__ import annotations
+
+from hosts import HOSTS, play
+
+
+def test_reset_leaves_what_others_have() -> None:
+    """Another application's database, and a page that another has in nginx."""
+    (host,) = HOSTS
+    host.run("su postgres -c 'createdb lis' && su postgres -c \"psql -qc 'create table orders (id int)' lis\"")
+    host.run("echo 'server { listen 127.0.0.1:8901; return 204; }' >/etc/nginx/conf.d/intranet.conf")
+    ended = play("playbooks/reset.yml", "-e", f"confirm={host.name}")
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert "the database lis" in ended.stdout and "intranet.conf" in ended.stdout
+    left = host.run("su postgres -c 'psql -Atc \"select datname from pg_database where not datistemplate\"'").split()
+    assert sorted(left) == ["lis", "postgres"]
+    assert host.run("su postgres -c 'psql -Atc \"select count(*) from orders\" lis'").strip() == "0"
+    assert host.run("python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8901/').status)\"").strip() == "204"
+    assert host.shell.run("ls -d /var/lib/orthanc /etc/orthanc /etc/haproxy").stdout == ""
+    host.run("rm /etc/nginx/conf.d/intranet.conf && su postgres -c 'dropdb lis'")
