@@ -9,7 +9,6 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,22 +103,50 @@ def play(
     )
 
 
-def not_refused(cases: Iterable[tuple[dict[str, Any], str | list[str]]], *arguments: str) -> list[str]:
-    """Run the site's play with each wrong setting; return those that it didn't refuse with the words, before anything was changed.
+Case = tuple[dict[str, Any], str | list[str]]
+# A message that names what is wrong has no more characters.
+LONGEST_MESSAGE = 700
 
-    Three at a time: a play waits for its host most of the time, and these leave it as it is.
+
+def not_refused(cases: Iterable[Case], *arguments: str) -> list[str]:
+    """Run the site's play with wrong settings; return those that it didn't refuse with their words, before anything was changed.
+
+    It names at once what it meets at once: one run has all that set different variables, and who isn't named beside others is given
+    again without those that were.
     """
-
-    def complaint(case: tuple[dict[str, Any], str | list[str]]) -> str:
-        setting, words = case
-        ended = play("site.yml", *arguments, "-e", json.dumps(setting))
+    left, complaints, alone = list(cases), list[str](), False
+    while left:
+        tried = left[:1] if alone else _of_different_variables(left)
+        ended = play(
+            "site.yml", *arguments, "-e", json.dumps({name: value for setting, _ in tried for name, value in setting.items()})
+        )
         said = " ".join((ended.stdout + ended.stderr).split())
-        changed = set(re.findall(r"changed=(\d+)", ended.stdout)) - {"0"}
-        missing = [word for word in ([words] if isinstance(words, str) else words) if word not in said]
-        return "" if ended.returncode and not missing and not changed else f"{setting}: {said[-1500:]}"
+        stopped = ended.returncode and not set(re.findall(r"changed=(\d+)", ended.stdout)) - {"0"}
+        named = [case for case in tried if stopped and _in_one_message(said, case[1])]
+        if not named and len(tried) == 1:
+            complaints.append(f"{tried[0][0]}: {said[-1500:]}")
+            named = tried
+        alone = not named
+        left = [case for case in left if not any(case is each for each in named)]
+    return complaints
 
-    with ThreadPoolExecutor(3) as pool:
-        return [each for each in pool.map(complaint, cases) if each]
+
+def _of_different_variables(cases: Iterable[Case]) -> list[Case]:
+    taken: set[str] = set()
+    found = []
+    for case in cases:
+        if not taken & case[0].keys():
+            taken |= case[0].keys()
+            found.append(case)
+    return found
+
+
+def _in_one_message(said: str, words: str | list[str]) -> bool:
+    first, *others = [words] if isinstance(words, str) else words
+    return any(
+        all(word in said[max(found.start() - LONGEST_MESSAGE, 0) : found.end() + LONGEST_MESSAGE] for word in others)
+        for found in re.finditer(re.escape(first), said)
+    )
 
 
 HOSTS = [
