@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def rendered(role: str, template: str, directory: Path, settings: dict[str, Any]
     (directory / "filter_plugins").symlink_to(source / "filter_plugins")
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "--inventory=localhost,", "--connection=local"]
     command += [f"--extra-vars=@{directory}/settings.json", str(directory / "play.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=directory)
+    # And those that roles share.
+    environment = {**os.environ, "ANSIBLE_FILTER_PLUGINS": str(ROLES / "modules/filter_plugins")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=directory, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return target

@@ -22,7 +22,7 @@ STATIC = "~/static-dicomweb"
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=b'
 PART = b"--b\r\nContent-Type: application/dicom\r\n\r\n"
 # nginx_stores_of_client, as the role has it.
-PLACES_OF_CLIENT = 16
+PLACES_OF_CLIENT, PLACES_IN_CHUNKS = 16, 4
 # A code in a content sequence in a content sequence, and so on.
 DEPTHS = [14, 60, 100, 700]
 
@@ -36,14 +36,17 @@ def worklist(host: Host) -> Client:
     return Client(host.web.url(""))
 
 
-def test_stalled_uploads(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("length", "places"), [("Content-Length: 100000", PLACES_OF_CLIENT), ("Transfer-Encoding: chunked", PLACES_IN_CHUNKS)]
+)
+def test_stalled_uploads(host: Host, length: str, places: int) -> None:
     """60 begin to store and go no further; the places of one client are fewer, and Orthanc's threads are left to the others."""
     with contextlib.ExitStack() as held:
         connections = [held.enter_context(connected(host)) for _ in range(60)]
         for connection in connections:
-            sent = head(host, "POST", "/dicom-web/studies", f"Content-Type: {MULTIPART}", "Content-Length: 100000")
-            connection.sendall(sent + PART[:5])
-        refused = len(connections) - PLACES_OF_CLIENT
+            sent = head(host, "POST", "/dicom-web/studies", f"Content-Type: {MULTIPART}", length)
+            connection.sendall(sent + b"5\r\n" + PART[:5])
+        refused = len(connections) - places
         assert first_statuses(connections, refused) == [503] * refused
         time.sleep(3)
 

@@ -397,39 +397,61 @@ def test_an_answer_has_each_header_once(site: Site) -> None:
             assert names.count(name) == 1, path
 
 
-def test_uploads_that_stall_leave_room_for_others(tmp_path: Path) -> None:
-    site = Site(tmp_path, nginx_stores=6, nginx_stores_of_client=4)
-    held = []
-    try:
-        for _ in range(4):
-            one = socket.create_connection(("127.0.0.1", site.http))
-            one.sendall(f"POST /dicom-web/studies HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 1000\r\n\r\n12345".encode())
-            held.append(one)
-        end = time.monotonic() + 30
-        while site.ask("POST", "/dicom-web/studies", b"x")[0] != 503:
-            assert time.monotonic() < end, "a fifth upload of the client was never refused"
+def test_uploads_that_come_slowly_hold_up_no_others(tmp_path: Path) -> None:
+    """Those whose length is announced reach nobody before they are whole; those in chunks have a quarter of a client's places."""
+    site = Site(tmp_path, nginx_stores=16, nginx_stores_of_client=12)
+    reached = site.services[0].RequestHandlerClass.reached  # type: ignore[attr-defined]
+    head = "POST /dicom-web/studies{} HTTP/1.1\r\nHost: " + NAME + "\r\n"
+    with contextlib.ExitStack() as held:
+        held.callback(site.stop)
+
+        def begun(lines: str, count: int) -> None:
+            for _ in range(count):
+                one = held.enter_context(socket.create_connection(("127.0.0.1", site.http)))
+                one.sendall(f"{head.format('/1.2')}{lines}\r\n\r\n5\r\n12345".encode())
+
+        def status(lines: str, body: str) -> int:
+            with socket.create_connection(("127.0.0.1", site.http), timeout=30) as one:
+                one.sendall(f"{head.format('')}Connection: close\r\n{lines}\r\n\r\n{body}".encode())
+                return int(one.recv(100).split()[1])
+
+        def refused(lines: str, body: str) -> None:
+            end = time.monotonic() + 30
+            while status(lines, body) != 503:
+                assert time.monotonic() < end, "no further upload of the client was ever refused"
+
+        begun("Transfer-Encoding: chunked", 3)
+        refused("Transfer-Encoding: chunked", "1\r\nx\r\n0\r\n\r\n")
+        begun("Content-Length: 1000", 8)
+        assert status("Content-Length: 1", "x") == 200
+        begun("Content-Length: 1000", 1)
+        refused("Content-Length: 1", "x")
         assert site.ask("GET", "/dicom-web/studies")[0] == 200
-    finally:
-        for one in held:
-            one.close()
-        site.stop()
+        assert reached.count("/dicom-web/studies/1.2") == 3
 
 
 def test_memory_is_set_aside_for_what_has_come_alone(tmp_path: Path) -> None:
-    """Orthanc takes as much as a Content-Length announces: one that is large is passed on once all of it is there."""
-    site = Site(tmp_path, nginx_max_body_mb=200)
-    reached = site.services[0].RequestHandlerClass.reached  # type: ignore[attr-defined]
-    try:
+    """Orthanc takes as much as a Content-Length announces: it hears of it once all is there, by an inner nginx if it is large."""
+    for behind, length in ((False, 100_000), (True, 150_000_000)):
+        directory = tmp_path / str(behind)
+        directory.mkdir()
+        site = Site(directory, nginx_max_body_mb=200, nginx_behind_proxy=behind)
+        reached = site.services[0].RequestHandlerClass.reached  # type: ignore[attr-defined]
         with contextlib.ExitStack() as held:
-            for name, length in (("1", 150_000_000), ("2", 100_000)):
-                connection = held.enter_context(socket.create_connection(("127.0.0.1", site.http)))
-                head = f"POST /dicom-web/studies/{name} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\n\r\n"
-                connection.sendall(head.encode() + b"x" * 1000)
-            end = time.monotonic() + 30
-            while reached != ["/dicom-web/studies/2"]:
-                assert time.monotonic() < end, reached
-                time.sleep(0.05)
-        assert site.ask("POST", "/dicom-web/studies/3", bytes(150_000_000))[1][:3] == ["orthanc", "POST", "/dicom-web/studies/3"]
+            held.callback(site.stop)
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", site.http)))
+            head = f"POST /dicom-web/studies/1 HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\n\r\n"
+            connection.sendall(head.encode() + b"x" * 1000)
+            assert site.ask("POST", "/dicom-web/studies/2", b"x")[0] == 200
+            assert reached == ["/dicom-web/studies/2"]
+            assert site.ask("POST", "/dicom-web/studies/3", bytes(length))[1][:3] == ["orthanc", "POST", "/dicom-web/studies/3"]
+
+
+def test_an_archive_that_is_gone_is_told_as_busy(tmp_path: Path) -> None:
+    site = Site(tmp_path, nginx_orthanc_url=f"http://127.0.0.1:{free_port()}")
+    try:
+        status, _, headers = site.ask("POST", "/dicom-web/studies", b"x")
+        assert (status, headers["Retry-After"]) == (503, "1")
     finally:
         site.stop()
 
