@@ -109,6 +109,9 @@ def test_check_mode_on_a_built_host_changes_nothing() -> None:
     ended = play("site.yml", "--check", "--diff")
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert len(re.findall(r"debian1[23] +: .*changed=0 ", ended.stdout)) == 2, ended.stdout[-3000:]
+    # Each role's checks were made once, before anything is built.
+    checks = re.findall(r"^TASK \[(\w+) : Refuse what can't be\]", ended.stdout, re.MULTILINE)
+    assert len(checks) > 4 and len(checks) == len(set(checks)), checks
 
 
 @pytest.mark.parametrize("playbook", ["status", "logs", "restart"])

@@ -26,9 +26,6 @@ options:
       when: {description: "Condition under which it is refused, as a task has it.", type: str, required: true}
       because: {description: "Names the variable, what is wrong with it, and what to give.", type: str, required: true}
       loop: {description: "The condition is looked at for each of this list, as C(item).", type: list}
-  checked:
-    description: Name of a fact that is true from then on, where nothing was refused.
-    type: str
 """
 
 EXAMPLES = r"""
@@ -38,7 +35,7 @@ EXAMPLES = r"""
       - when: not 1 <= lookup('ansible.builtin.vars', item) | int <= 65535
         because: "{{ item }} is {{ lookup('ansible.builtin.vars', item) }}: give a port from 1 to 65535."
         loop: [nginx_http_port, nginx_https_port]
-    checked: __nginx_checked
+  register: __nginx_checked
 """
 
 RETURN = r"""
@@ -78,6 +75,4 @@ class ActionModule(ActionBase):
                     raise
         if problems:
             result.update(failed=True, msg=" ".join(problems))
-        elif "checked" in self._task.args:
-            result["ansible_facts"] = {self._task.args["checked"]: True}
         return {**result, "problems": problems}
