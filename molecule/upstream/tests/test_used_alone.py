@@ -30,7 +30,7 @@ ROLES = [
     "pipeline_monitor",
     "dicomweb_proxy",
 ]
-# Without pipelining it would take half as long again.
+# Pipelining, as a site has it, saves a fifth of the time.
 CONFIGURATION = f"""
 [defaults]
 roles_path = {PROJECT}/roles
