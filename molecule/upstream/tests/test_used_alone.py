@@ -1,7 +1,8 @@
 """Each role alone, by the play that its README shows.
 
-They run after test_upstream.py, whose last test leaves a bare host: pytest takes files in the order of their names. Each play finds what those
-before it have built, from a directory outside the project, with a configuration of Ansible that says where the roles are, and otherwise leaves it as it comes.
+They run after test_upstream.py, whose last test leaves a bare host: pytest takes files in the order of their names. Each play finds
+what those before it have built, from a directory outside the project, with a configuration of Ansible that says where the roles are
+and otherwise leaves it as it comes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ ROLES = [
     "pipeline_forwarder",
     "pipeline_monitor",
     "dicomweb_proxy",
+    "site",
 ]
 # Pipelining, as a site has it, saves a fifth of the time.
 CONFIGURATION = f"""
