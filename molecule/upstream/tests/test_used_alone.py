@@ -1,8 +1,8 @@
 """Each role alone, by the play that its README shows.
 
-They run after test_upstream.py, whose last test leaves a bare host: pytest takes files in the order of their names. Each play finds
-what those before it have built, from a directory outside the project, with a configuration of Ansible that says where the roles are
-and otherwise leaves it as it comes.
+They run after test_upstream.py, whose last test leaves a bare host: pytest takes files in the order of their names, as long as all
+tests have the fixture `host`. Each play finds what those before it have built, from a directory outside the project, with a
+configuration of Ansible that says where the roles are and otherwise leaves it as it comes.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def example(role: str) -> str:
     return f"---\n{shown}"
 
 
+@pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("role", ROLES)
 def test_readme_shows_a_play_that_works(role: str, tmp_path: Path) -> None:
     playbook, configuration = tmp_path / "play.yml", tmp_path / "ansible.cfg"
