@@ -74,6 +74,21 @@ def test_readme_is_a_page_and_names_the_role(role: Path) -> None:
     assert 5 < len(lines) <= 60
 
 
+def test_readme_has_galaxys_order_and_a_play_that_uses_the_role(role: Path) -> None:
+    """`molecule/upstream/tests/test_used_alone.py` runs those of the roles that build something."""
+    text = (role / "README.md").read_text()
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Requirements", "Role variables", "Dependencies", "Example playbook"]
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert text.endswith(f"## Example playbook\n\n```yaml\n{example}```\n")
+    plays = yaml.safe_load(example)
+    assert all({"name", "hosts"} <= play.keys() for play in plays)
+    used = [each if isinstance(each, dict) else {"role": each} for play in plays for each in play.get("roles", [])]
+    assert role.name in [each["role"] for each in used]
+    assert {
+        name for each in used if each["role"] == role.name for name in each.get("vars", {}) if name.startswith(role.name)
+    } <= defaults(role)
+
+
 def test_nothing_wins_over_an_inventory() -> None:
     """What stands in group_vars beside a playbook would; the project's own settings are defaults of roles."""
     project = ROLES[0].parent.parent
