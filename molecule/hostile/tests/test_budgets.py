@@ -23,6 +23,8 @@ MULTIPART = 'multipart/related; type="application/dicom"; boundary=b'
 PART = b"--b\r\nContent-Type: application/dicom\r\n\r\n"
 # nginx_stores_of_client, as the role has it.
 PLACES_OF_CLIENT, PLACES_IN_CHUNKS = 16, 4
+# A third of nginx_retrievals.
+RETRIEVALS_OF_CLIENT = 8
 # A code in a content sequence in a content sequence, and so on.
 DEPTHS = [14, 60, 100, 700]
 
@@ -39,16 +41,33 @@ def worklist(host: Host) -> Client:
 @pytest.mark.parametrize(
     ("length", "places"), [("Content-Length: 100000", PLACES_OF_CLIENT), ("Transfer-Encoding: chunked", PLACES_IN_CHUNKS)]
 )
-def test_stalled_uploads(host: Host, length: str, places: int) -> None:
+@pytest.mark.parametrize("target", ["/dicom-web/studies", "/static-dicomweb/studies"])
+def test_stalled_uploads(host: Host, target: str, length: str, places: int) -> None:
     """60 begin to store and go no further; the places of one client are fewer, and Orthanc's threads are left to the others."""
     with contextlib.ExitStack() as held:
         connections = [held.enter_context(connected(host)) for _ in range(60)]
         for connection in connections:
-            sent = head(host, "POST", "/dicom-web/studies", f"Content-Type: {MULTIPART}", length)
+            sent = head(host, "POST", target, f"Content-Type: {MULTIPART}", length)
             connection.sendall(sent + b"5\r\n" + PART[:5])
         refused = len(connections) - places
         assert first_statuses(connections, refused) == [503] * refused
         time.sleep(3)
+
+
+def test_answers_that_nobody_reads(host: Host, tmp_path: Path) -> None:
+    """A study of 25 MB that one client asks for 60 times and doesn't read; then its instance, which nginx keeps for him."""
+    (large,) = ct_study(1, tmp_path, rows=3500)
+    assert host.archive.store(large.dataset) == 0
+    study = f"/dicom-web/studies/{large.dataset.StudyInstanceUID}"
+    instance = f"{study}/series/{large.dataset.SeriesInstanceUID}/instances/{large.dataset.SOPInstanceUID}"
+    for target, answered in ((study, RETRIEVALS_OF_CLIENT), (instance, 60)):
+        with contextlib.ExitStack() as held:
+            connections = [held.enter_context(connected(host)) for _ in range(60)]
+            for connection in connections:
+                connection.sendall(head(host, "GET", target, 'Accept: multipart/related; type="application/dicom"'))
+            statuses = first_statuses(connections, 60)
+            assert statuses.count(503) == 60 - answered and statuses.count(200) == answered
+            time.sleep(10)
 
 
 def test_a_large_upload_that_never_comes(host: Host) -> None:

@@ -17,7 +17,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from raw_dimse import fragments_of_a_command, request, too_many_contexts
 
 # Port and AE title: Orthanc's behind HAProxy, and that of static DICOMweb.
-PEERS = {"orthanc": (4242, "ORTHANC"), "dicomwebscp": (11115, "DICOMWEBSCP")}
+PEERS: dict[str, tuple[int, str]] = {"orthanc": (4242, "ORTHANC"), "dicomwebscp": (11115, "DICOMWEBSCP")}
+# haproxy_connections_of_client, as the role has it.
+CONNECTIONS_OF_CLIENT = 32
 
 
 @pytest.fixture(params=PEERS)
@@ -50,6 +52,22 @@ def test_connections_that_say_a_byte_now_and_then(host: Host, peer: tuple[int, s
                 with contextlib.suppress(OSError):
                     connection.sendall(request(title)[at : at + 1])
             time.sleep(0.3)
+
+
+def test_associations_that_stop(host: Host, peer: tuple[int, str]) -> None:
+    """As many as one client may have: some say nothing, the others the beginning of a PDU, a byte now and then (PS3.8 9.3.5)."""
+    port, title = peer
+    begun = b"\x04\x00\x00\x00\x00\x60\x00\x00\x00\x5c\x01\x03" + bytes(90)
+    with idle(host, port, CONNECTIONS_OF_CLIENT) as connections:
+        for connection in connections:
+            connection.sendall(request(title))
+        accepted = [connection for connection in connections if connection.recv(1) == b"\x02"]
+        assert len(accepted) > CONNECTIONS_OF_CLIENT - 4
+        for at in range(15):
+            for connection in accepted[::2]:
+                with contextlib.suppress(OSError):
+                    connection.sendall(begun[at : at + 1])
+            time.sleep(1)
 
 
 def test_a_request_of_a_megabyte(host: Host, peer: tuple[int, str]) -> None:

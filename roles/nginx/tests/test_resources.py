@@ -329,6 +329,7 @@ def test_answers_name_the_site_with_its_port_whatever_the_client_said(site: Site
         ("POST", "/dicom-web/studies", {"Origin": "null"}, 403),
         ("PUT", "/dicom-web/workitems/1.2/state", {"Origin": "https://evil.example"}, 403),
         ("POST", "/dicom-web/studies", {"Sec_Fetch_Site": "cross-site"}, 403),
+        ("POST", "/dicom-web/studies", {"Sec_Fetch_Site": "Same-Site"}, 403),
         ("GET", "/dicom-web/ws/subscribers/A", {"Origin": "https://evil.example", "Upgrade": "websocket"}, 403),
         ("GET", "/dicom-web/studies", {"Origin": "https://evil.example"}, 200),
         ("POST", "/dicom-web/studies", {"Origin": VIEWER, "Sec_Fetch_Site": "cross-site"}, 200),
