@@ -13,6 +13,7 @@ from servers import free_port, stop, wait_for_answer
 
 _ROLE = Path(__file__).parents[2] / "roles/nginx"
 _CONFIGURATION = """
+{% macro stores_at_a_time() %}{% endmacro %}
 daemon off;
 pid {{ directory }}/nginx.pid;
 error_log {{ directory }}/nginx.log;
