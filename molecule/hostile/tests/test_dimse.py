@@ -19,7 +19,7 @@ from raw_dimse import fragments_of_a_command, request, too_many_contexts
 # Port and AE title: Orthanc's behind HAProxy, and that of static DICOMweb.
 PEERS: dict[str, tuple[int, str]] = {"orthanc": (4242, "ORTHANC"), "dicomwebscp": (11115, "DICOMWEBSCP")}
 # haproxy_connections_of_client, as the role has it.
-CONNECTIONS_OF_CLIENT = 32
+CONNECTIONS_OF_CLIENT = 24
 
 
 @pytest.fixture(params=PEERS)
