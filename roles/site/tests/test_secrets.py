@@ -34,7 +34,10 @@ class Site:
         shared = {"ansible.builtin.import_role": {"name": "modules", "tasks_from": "gather"}, "when": False}
         tasks = [shared, {"ansible.builtin.import_role": {"name": "site", "tasks_from": "secrets"}}]
         facts = {"ansible.builtin.set_fact": {"built": "{{ is_built | default(false) | bool }}", "cacheable": True}}
-        plays = [{"hosts": "all", "tasks": [facts]}, {"hosts": "localhost", "connection": "local", "tasks": tasks}]
+        plays: list[dict[str, Any]] = [
+            {"hosts": "all", "tasks": [facts]},
+            {"hosts": "localhost", "connection": "local", "tasks": tasks},
+        ]
         (directory / "play.json").write_text(json.dumps([{**play, "gather_facts": False} for play in plays]))
 
     def play(self, *arguments: str, **settings: Any) -> tuple[int, int, str]:
