@@ -55,8 +55,8 @@ def test_stalled_uploads(host: Host, target: str, length: str, places: int) -> N
 
 
 def test_answers_that_nobody_reads(host: Host, tmp_path: Path) -> None:
-    """A study of 25 MB that one client asks for 60 times and doesn't read."""
-    (large,) = ct_study(1, tmp_path, rows=3500)
+    """A study of 12 MB that one client asks for 60 times and doesn't read."""
+    (large,) = ct_study(1, tmp_path, rows=2500)
     assert host.archive.store(large.dataset) == 0
     target = f"/dicom-web/studies/{large.dataset.StudyInstanceUID}"
     with contextlib.ExitStack() as held:
