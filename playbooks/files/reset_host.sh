@@ -23,12 +23,23 @@ for unit in $units; do
 done
 systemctl unmask orthanc.service 2>/dev/null || true
 
+# The site's own cluster: Debian may have others beside it, and psql would take the first of them.
+own_cluster=
+for settings in /etc/postgresql/*/main/conf.d/dicomweb.conf; do
+    [ ! -e "$settings" ] || own_cluster=$(echo "$settings" | cut -d / -f 4)/main
+done
+
+has_own_cluster() {
+    [ -n "$own_cluster" ] || [ -e /var/lib/pgsql/data/conf.d/dicomweb.conf ]
+}
+
 ask_postgresql() {
-    su postgres -c "psql --no-psqlrc --quiet --tuples-only --no-align --command=\"$1\"" 2>/dev/null
+    su postgres -c "${own_cluster:+PGCLUSTER=$own_cluster} psql --no-psqlrc --quiet --tuples-only --no-align --command=\"$1\"" 2>/dev/null
 }
 
 # Each has a user of its name.
 drop_databases() {
+    has_own_cluster || return 0
     for name in $databases; do
         ask_postgresql "drop database if exists $name with (force)" && ask_postgresql "drop role if exists $name" || true
     done
@@ -38,7 +49,13 @@ others_in_postgresql() {
     for cluster in /etc/postgresql/*/*; do
         [ ! -d "$cluster" ] || [ -e "$cluster/conf.d/dicomweb.conf" ] || echo "the cluster ${cluster#/etc/postgresql/}"
     done
-    ask_postgresql "select 'the database ' || datname from pg_database where not datistemplate and datname <> 'postgres'" || true
+    if ! has_own_cluster; then
+        [ ! -e /var/lib/pgsql/data/PG_VERSION ] || echo "the cluster /var/lib/pgsql/data"
+        return 0
+    fi
+    # Where nobody answers, nobody knows whose data there is.
+    ask_postgresql "select 'the database ' || datname from pg_database where not datistemplate and datname <> 'postgres'" ||
+        echo "databases of a PostgreSQL that doesn't answer"
 }
 
 others_in_nginx() {
@@ -63,6 +80,11 @@ remove_by_dnf() {
     installed=$(rpm --query --all --queryformat '%{NAME}\n' $1)
     # shellcheck disable=SC2086
     [ -z "$installed" ] || dnf remove --assumeyes --quiet $installed >/dev/null
+}
+
+# Whether it was the site that configured a program, by the drop-in of its unit.
+is_of_the_site() {
+    [ -e "/etc/systemd/system/$1/dicomweb.conf" ]
 }
 
 # Packages, by patterns.
@@ -118,17 +140,28 @@ close_ufw() {
     done
 }
 
-drop_databases
 own=$(echo "$units" | tr ' ' '\n' | grep '^postgresql' || true)
+# shellcheck disable=SC2086
+[ -z "$own" ] || systemctl start $own 2>/dev/null || true
+drop_databases
 postgresql=$(others_in_postgresql)
 nginx=$(others_in_nginx)
 # shellcheck disable=SC2086 # one word a unit
 if [ -n "$postgresql" ]; then leave_postgresql $own; else remove_postgresql $own; fi
-if [ -n "$nginx" ]; then leave_nginx; else remove_nginx; fi
-remove_packages 'orthanc* haproxy'
+if is_of_the_site nginx.service.d; then
+    if [ -n "$nginx" ]; then leave_nginx; else remove_nginx; fi
+fi
+if is_of_the_site haproxy.service.d; then
+    remove_packages haproxy
+    rm -rf /etc/haproxy
+fi
+if [ -e /etc/systemd/system/orthanc@.service ]; then
+    remove_packages 'orthanc*'
+    rm -rf /etc/orthanc /var/lib/orthanc
+fi
 close_firewalld
 close_ufw
-rm -rf /etc/postgresql-common/createcluster.d/dicomweb.conf /etc/orthanc /etc/haproxy /var/lib/orthanc \
+rm -rf /etc/postgresql-common/createcluster.d/dicomweb.conf \
     /opt/dicomweb-site /etc/pyupsrs /etc/systemd/system/pyupsrs.service /etc/systemd/system/pyupsrs.socket \
     /etc/pipeline-forwarder /etc/pipeline-monitor /etc/systemd/system/pipeline-forwarder.service \
     /etc/systemd/system/pipeline-monitor.service /usr/local/bin/pipeline-monitor /usr/local/bin/dicom-send \
