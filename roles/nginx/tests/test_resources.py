@@ -484,6 +484,8 @@ def test_a_password_is_checked_once_and_guesses_are_counted(tmp_path: Path) -> N
         wrong = basic("bob", "another")
         assert {place: site.ask("GET", place, Authorization=wrong)[0] for place in places} == dict.fromkeys(places, 429)
         assert {place: site.ask("GET", place)[0] for place in places} == dict.fromkeys(places, 401)
+        stores = ["/dicom-web/studies", "/dicom-web/studies/1.2", "/static-dicomweb/studies"]
+        assert {place: site.ask("POST", place, b"x", Authorization=wrong)[0] for place in stores} == dict.fromkeys(stores, 429)
         assert site.ask("GET", "/dicom-web/studies", Authorization=right)[0] == 200
         assert (tmp_path / "logins").stat().st_mode & 0o077 == 0
     finally:
