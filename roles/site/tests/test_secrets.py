@@ -95,6 +95,13 @@ def test_check_mode_makes_nothing(site: Site) -> None:
     assert not site.secrets.exists()
 
 
+def test_check_mode_makes_nothing_where_the_directory_is_given(site: Site) -> None:
+    given = site.directory / "given"
+    code, changed, told = site.play("--check", site_secrets_directory=str(given))
+    assert code == 0, told
+    assert changed and not given.exists()
+
+
 def test_built_hosts_get_no_new_ones_unasked(site: Site) -> None:
     for arguments in ((), ("--check",)):
         ended, _, told = site.play(*arguments, is_built=True)
