@@ -7,39 +7,25 @@ import asyncio
 import logging
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
 
 import psycopg
-import uvicorn
 from dicomweb.errors import RequestError
 from psycopg_pool import PoolTimeout
+from service.database import make_pool
 from service.logs import start_logging
 from service.settings import read_settings
 from service.systemd import notify
-from uvicorn.supervisors import Multiprocess
+from service.workers import listener, run
 
-from upsrs.database import make_pool, migrate
+from upsrs.database import migrate
 from upsrs.protocols import AcknowledgingProtocol, PatientHttpProtocol
 from upsrs.settings import Settings
 from upsrs.worklist import Worklist
 
 _LOG = logging.getLogger("upsrs")
-_FIRST_PASSED_SOCKET = 3
-
-
-def _listener(settings: Settings) -> socket.socket:
-    """Return the socket that systemd has passed (sd_listen_fds(3)), or one of our own."""
-    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-        passed = socket.socket(fileno=_FIRST_PASSED_SOCKET)
-        passed.set_inheritable(True)
-        return passed
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    made = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-    made.set_inheritable(True)
-    return made
 
 
 def _prepare_database(settings: Settings) -> None:
@@ -58,7 +44,7 @@ def _prepare_database(settings: Settings) -> None:
 
 def _report(settings: Settings, status: str) -> None:
     async def report() -> None:
-        async with make_pool(settings.database_uri.get_secret_value(), 1, settings.database_patience) as pool:
+        async with make_pool(settings.database_uri.get_secret_value(), "pyupsrs", 1, settings.database_patience) as pool:
             await Worklist(pool, settings).report_status(status)
 
     try:
@@ -81,7 +67,7 @@ def main() -> None:
         sys.exit(f"The settings are wrong.\n{error}")
     log_config = start_logging(settings.log_level, "upsrs", "alembic")
 
-    listener = _listener(settings)
+    at = listener(settings.host, settings.port)
     try:
         _prepare_database(settings)
     except RuntimeError as error:
@@ -91,25 +77,18 @@ def main() -> None:
         own_directory = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="pyupsrs-")
     _report(settings, "RESTARTED")
     notify("READY=1")
-    _LOG.info("listening on %s workers=%d", listener.getsockname(), settings.workers)
-    config = uvicorn.Config(
-        "upsrs.app:create_app",
-        factory=True,
-        workers=settings.workers,
-        http=PatientHttpProtocol,
-        ws=AcknowledgingProtocol,
-        ws_max_size=64 * 1024,
-        ws_per_message_deflate=False,
-        log_config=log_config,
-        log_level=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=30,
-        # A worker that isn't there by then is given up, and with it a reload: a busy host takes its time to start one.
-        timeout_worker_healthcheck=60,
-    )
+    _LOG.info("listening on %s workers=%d", at.getsockname(), settings.workers)
     try:
-        Multiprocess(config, sockets=[listener]).run()
+        run(
+            "upsrs.app:create_app",
+            settings.workers,
+            at,
+            log_config,
+            http=PatientHttpProtocol,
+            ws=AcknowledgingProtocol,
+            ws_max_size=64 * 1024,
+            ws_per_message_deflate=False,
+        )
     finally:
         notify("STOPPING=1")
         _report(settings, "GOING DOWN")

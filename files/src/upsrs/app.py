@@ -15,6 +15,7 @@ from dicomweb.dataset import Dataset, first
 from dicomweb.errors import RequestError
 from dicomweb.query import Matching, parse_query
 from psycopg_pool import PoolTimeout
+from service.database import Connection, Pool, make_pool, unavailable
 from service.settings import read_settings
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,7 +27,7 @@ from starlette.websockets import WebSocket
 from upsrs import events, metrics, outbox, store, tags, wire
 from upsrs.capabilities import methods_of, wadl
 from upsrs.channel import Dispatcher
-from upsrs.database import Connection, Pool, forget_commits, in_transaction, make_pool, unavailable
+from upsrs.database import forget_commits, in_transaction
 from upsrs.names import checked_ae_title, checked_uid, is_ae_title
 from upsrs.settings import Settings
 from upsrs.worklist import Answer, Worklist
@@ -309,9 +310,8 @@ _ROUTES = [
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return the application of one worker, whose settings are the environment's unless given."""
     chosen = settings or read_settings(Settings)
-    pool = make_pool(
-        chosen.database_uri.get_secret_value(), chosen.database_connections, chosen.database_patience, chosen.statement_seconds
-    )
+    uri = chosen.database_uri.get_secret_value()
+    pool = make_pool(uri, "pyupsrs", chosen.database_connections, chosen.database_patience, chosen.statement_seconds)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -16,10 +16,11 @@ import anyio
 import psycopg
 from dicomweb.dataset import write_json
 from psycopg_pool import PoolTimeout
+from service.database import Pool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from upsrs import metrics, outbox
-from upsrs.database import Pool, in_transaction
+from upsrs.database import in_transaction
 from upsrs.names import checked_ae_title
 from upsrs.protocols import EXTENSION
 

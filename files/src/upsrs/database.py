@@ -1,4 +1,4 @@
-"""The database: its schema, a pool of connections, and transactions that outlive its restart."""
+"""The database: its schema, and transactions that outlive its restart."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from dicomweb.errors import RequestError
-from psycopg import AsyncConnection, errors
-from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg import errors
+from psycopg_pool import PoolTimeout
+from service.database import Connection, Pool, took_too_long, unavailable
 
-Connection = AsyncConnection[tuple[Any, ...]]
-Pool = AsyncConnectionPool[Connection]
 Result = TypeVar("Result")
 
 _MIGRATION_LOCK = 0x55505352
@@ -62,27 +60,6 @@ def _scripts(configuration: Config) -> Any:
     return ScriptDirectory.from_config(configuration).walk_revisions()
 
 
-def make_pool(uri: str, most: int, patience: float, statement_seconds: float = 0) -> Pool:
-    """Return a pool, not yet open, of at most `most` connections. No statement takes longer than `statement_seconds` (0: any).
-
-    `patience` is how long whoever wants one waits for a database that is away, in seconds. A connection that a restart of the
-    database has ended is lent all the same, and found out by who uses it: the pool's own check waits longer after each that it
-    finds, up to the whole patience.
-    """
-    # Compiling a search takes longer than the search, and a client's keys decide how much there is to compile.
-    options = {"options": f"-c jit=off -c statement_timeout={round(statement_seconds * 1000)}"}
-    return AsyncConnectionPool(
-        uri,
-        min_size=min(2, most),
-        max_size=most,
-        open=False,
-        timeout=patience,
-        kwargs={"application_name": "pyupsrs"}
-        | ({} if "options" in conninfo_to_dict(uri) else options)
-        | ({} if "connect_timeout" in conninfo_to_dict(uri) else {"connect_timeout": 5}),
-    )
-
-
 async def in_transaction(
     pool: Pool, work: Callable[[Connection], Awaitable[Result]], *, changes: bool = True, patience: float | None = None
 ) -> Result:
@@ -106,7 +83,7 @@ async def in_transaction(
         except _RETRIED:
             pass
         except errors.QueryCanceled:
-            raise RequestError(503, "The database took too long over this: ask for less at a time, or later.") from None
+            raise took_too_long() from None
         except psycopg.OperationalError:
             if token is not None and await _is_committed(pool, token):
                 return result
@@ -152,8 +129,3 @@ async def _is_committed(pool: Pool, token: uuid.UUID) -> bool:
             pass
         await asyncio.sleep(0.1)
     raise RequestError(503, "The database went away during the commit: ask for the workitem before you repeat the request.")
-
-
-def unavailable() -> RequestError:
-    """Return the error of a request that needs a database which is away."""
-    return RequestError(503, "The database can't be reached: try again later.")

@@ -11,9 +11,9 @@ import psycopg
 from dicomweb.dataset import Dataset, element
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolTimeout
+from service.database import Connection, Pool
 
 from upsrs import tags
-from upsrs.database import Connection, Pool
 
 CHANNEL = "upsrs_events"
 

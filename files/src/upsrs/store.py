@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from dicomweb.dataset import Dataset, first
 from dicomweb.errors import RequestError
 from psycopg.types.json import Jsonb
+from service.database import Connection
 
 from upsrs import states, tags
-from upsrs.database import Connection
 from upsrs.search import Condition, times_of
 
 # Held in common by whoever changes a workitem, alone by whoever changes a subscription to a worklist: else a workitem and a

@@ -9,9 +9,9 @@ from dicomweb.dataset import Dataset
 from dicomweb.errors import RequestError
 from dicomweb.query import Matching
 from psycopg.types.json import Jsonb
+from service.database import Connection
 
 from upsrs import events, outbox, search, store, tags
-from upsrs.database import Connection
 
 
 async def subscribe_to_workitem(connection: Connection, uid: str, aetitle: str, lock: bool) -> list[str]:

@@ -10,9 +10,10 @@ from dicomweb.attributes import vrs_of
 from dicomweb.dataset import Dataset, element, first
 from dicomweb.errors import RequestError
 from dicomweb.query import Matching, Query
+from service.database import Connection, Pool
 
 from upsrs import events, outbox, states, store, subscriptions, tags
-from upsrs.database import Connection, Pool, in_transaction
+from upsrs.database import in_transaction
 from upsrs.names import checked_uid, new_uid
 from upsrs.search import condition
 from upsrs.settings import Settings

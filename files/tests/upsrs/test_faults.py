@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -42,7 +43,12 @@ def heard(client: Client, aetitle: str, count: int) -> list[tuple[int, str, Data
 def workers(service: Service) -> list[int]:
     """Return the processes that answer requests."""
     children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
-    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    found = []
+    for child in map(int, children):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
 
 
 def kill_workers(service: Service, postgres: Postgres) -> None:
@@ -115,6 +121,34 @@ def test_changes_under_faults(postgres: Postgres, fault: Callable[[Service, Post
             assert [state for about, state in received if about == uid] == ["SCHEDULED", "IN PROGRESS"]
     finally:
         service.stop()
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_replaced_at_once(postgres: Postgres) -> None:
+    """Its supervisor gives a slow one a minute to answer, and would give the same to a dead one."""
+    service = Service(postgres.make_database("starting"), PYUPSRS_WORKERS="1")
+    try:
+        for _ in range(2):
+            [worker] = workers(service)
+            os.kill(worker, signal.SIGKILL)
+            [starting] = wait_for(lambda known=worker: [other for other in workers(service) if other != known])
+            os.kill(starting, signal.SIGSTOP)
+            # By then it is asked whether it is there.
+            time.sleep(2)
+            os.kill(starting, signal.SIGKILL)
+            wait_for(lambda known=starting: [other for other in workers(service) if other != known])
+            persist(lambda: requests.get(f"{service.url}/health", timeout=30), 200)
+    finally:
+        service.stop()
+
+
+def wait_for(look: Callable[[], list[int]], seconds: float = 30) -> list[int]:
+    """Return what is there at last; fail where nothing comes in half of what a slow worker is given."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("nothing came")
 
 
 def test_a_rolling_restart_refuses_nobody(postgres: Postgres) -> None:

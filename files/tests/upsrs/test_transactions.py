@@ -12,7 +12,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from servers import Postgres
-from upsrs.database import Connection, in_transaction, make_pool, migrate
+from service.database import Connection, make_pool
+from upsrs.database import in_transaction, migrate
 
 # A commit that takes some seconds where the first number is inserted.
 SLOW_COMMIT = """
@@ -57,7 +58,7 @@ def change(uri: str, during_the_commit: Callable[[Connection], None]) -> int:
         return attempts[-1]
 
     async def run() -> int:
-        async with make_pool(uri, 2, 60) as pool:
+        async with make_pool(uri, "pyupsrs", 2, 60) as pool:
             return await in_transaction(pool, work)
 
     return asyncio.run(run())
