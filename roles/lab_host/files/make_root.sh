@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes the root of a bare host as a tar file, whole or not at all: of a Debian or Ubuntu release, or of el9, a stand-in for RHEL 9 (see el9/).
+# A Debian release with -packages behind it has the packages of a site already, and runs none of them but PostgreSQL.
 # Usage: make_root.sh SUITE PACKAGE,PACKAGE,... TARGET.tar
 set -eu
 suite=$1
@@ -13,7 +14,12 @@ flock --timeout 1200 9 || {
     exit 1
 }
 # One that was made in another way is made anew.
-recipe=$({ echo "$suite $packages" && cat "$here/make_root.sh" && { [ "$suite" != el9 ] || cat "$here"/el9/*; }; } | sha256sum | cut -d ' ' -f 1)
+describe() {
+    echo "$suite $packages"
+    cat "$here"/*.sh "$here"/python/kept_byte_code.*
+    [ "$suite" != el9 ] || cat "$here"/el9/*
+}
+recipe=$(describe | sha256sum | cut -d ' ' -f 1)
 [ ! -e "$target" ] || [ "$(cat "$target.recipe" 2>/dev/null)" != "$recipe" ] || exit 0
 # What one that was killed has left. Its mounts were in a namespace of its own, and went with it.
 rm -rf --one-file-system "$target".work "$target".partial
@@ -23,7 +29,7 @@ export TMPDIR="$target.work"
 bootstrap() {
     unshare --mount --propagation private mmdebstrap --variant=minbase --format=tar "$@" 9>&-
 }
-forget_host_keys='rm -f "$1"/etc/ssh/ssh_host_*'
+prepare="'$here/prepare_root.sh' \"\$1\""
 
 case $suite in
 el9)
@@ -32,15 +38,21 @@ el9)
     packages=$packages,python3-dnf,python3-venv,rpm,selinux-policy-default
     bootstrap --include="$packages" \
         --customize-hook="$here/el9/make_packages.sh \"\$1\"" --customize-hook="$here/el9/disguise.sh \"\$1\"" \
-        --customize-hook="$forget_host_keys" bookworm "$target.partial"
+        --customize-hook="$prepare" bookworm "$target.partial"
     ;;
 jammy | noble | resolute)
     # Its packages are signed by a keyring of Ubuntu's, which an Ubuntu machine has.
     bootstrap --include="$packages" --components=main,universe \
-        --customize-hook="$forget_host_keys" "$suite" "$target.partial" http://archive.ubuntu.com/ubuntu
+        --customize-hook="$prepare" "$suite" "$target.partial" http://archive.ubuntu.com/ubuntu
+    ;;
+*-packages)
+    packages=$packages,haproxy,libnginx-mod-http-perl,nftables,nginx-light,openssl,orthanc,orthanc-dicomweb,orthanc-postgresql
+    packages=$packages,postgresql,python3-psycopg2,systemd-timesyncd
+    bootstrap --include="$packages" --customize-hook="$prepare" \
+        --customize-hook='systemctl --root="$1" disable --quiet haproxy nginx orthanc' "${suite%-packages}" "$target.partial"
     ;;
 *)
-    bootstrap --include="$packages" --customize-hook="$forget_host_keys" "$suite" "$target.partial"
+    bootstrap --include="$packages" --customize-hook="$prepare" "$suite" "$target.partial"
     ;;
 esac
 mv "$target.partial" "$target"
