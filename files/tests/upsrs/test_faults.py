@@ -130,25 +130,26 @@ def test_a_worker_that_is_killed_while_it_starts_is_replaced_at_once(postgres: P
         for _ in range(2):
             [worker] = workers(service)
             os.kill(worker, signal.SIGKILL)
-            [starting] = wait_for(lambda known=worker: [other for other in workers(service) if other != known])
+            starting = replaced(service, worker)
             os.kill(starting, signal.SIGSTOP)
             # By then it is asked whether it is there.
             time.sleep(2)
             os.kill(starting, signal.SIGKILL)
-            wait_for(lambda known=starting: [other for other in workers(service) if other != known])
+            replaced(service, starting)
             persist(lambda: requests.get(f"{service.url}/health", timeout=30), 200)
     finally:
         service.stop()
 
 
-def wait_for(look: Callable[[], list[int]], seconds: float = 30) -> list[int]:
-    """Return what is there at last; fail where nothing comes in half of what a slow worker is given."""
-    deadline = time.monotonic() + seconds
+def replaced(service: Service, worker: int) -> int:
+    """Return the worker that has come in place of one; fail where none does in half of the time that a slow one is given."""
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        if found := look():
-            return found
+        others = [other for other in workers(service) if other != worker]
+        if others:
+            return others[0]
         time.sleep(0.05)
-    raise AssertionError("nothing came")
+    raise AssertionError(f"nothing came in place of {worker}")
 
 
 def test_a_rolling_restart_refuses_nobody(postgres: Postgres) -> None:

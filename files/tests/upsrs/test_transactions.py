@@ -71,7 +71,7 @@ def test_a_crash_that_loses_a_commit(uri: str, postgres: Postgres) -> None:
         postgres.kill()
         postgres.start()
         with psycopg.connect(uri, autocommit=True) as other:
-            for _ in range(20):
+            for _attempt in range(20):
                 other.execute("CREATE TABLE another (); DROP TABLE another")
 
     assert change(uri, crash) == 2
