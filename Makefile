@@ -18,6 +18,8 @@ JOBS ?= $(shell expr $$(nproc) + 1)
 bin := .venv/bin
 export ANSIBLE_FORCE_COLOR := $(if $(shell test -t 1 && echo tty),1,0)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Another checkout's, where a shell has them: parts of its test would run in this one's.
+unexport MOLECULE_PROJECT_DIRECTORY MOLECULE_SCENARIO_DIRECTORY MOLECULE_SCENARIO_NAME MOLECULE_INVENTORY_FILE
 ohif := .cache/ohif/package/dist/index.html
 ohif_version := 3.12.10
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
