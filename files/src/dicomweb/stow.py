@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from dimse.part10 import read_syntax, read_texts_slowly
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb.dataset import element, write_json
+from dicomweb.dataset import element, values, write_json
 from dicomweb.errors import RequestError
-from dicomweb.http import accept_of, public_url
+from dicomweb.http import accept_of, public_url, warning_headers
 from dicomweb.multipart import read_parts
 from dicomweb.native_xml import write_xml
-from dicomweb.negotiation import DICOM, DICOM_XML, answer_type
+from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type
 
 _STUDY, _SERIES, _UID, _CLASS = _IDENTITY = (0x0020000D, 0x0020000E, 0x00080018, 0x00080016)
 _MOST_INSTANCES = 10_000
@@ -51,36 +51,75 @@ class Given:
         log.warning("instance %.64s is not stored, status 0x%04X: %s", self.uid or self.path.name, status, why)
 
 
-async def receive(request: Request, directory: Path, most: int) -> list[Given]:
-    """Write the files of a request, of `most` bytes at most.
+@dataclass
+class Received:
+    """What a request has brought, and what ended it too soon, if anything did."""
 
-    Raises RequestError (400, 413, 415) where it has none, too many, or others.
+    given: list[Given]
+    problem: RequestError | None = None
+
+
+async def receive(request: Request, directory: Path, most: int, take: Callable[[Given], Awaitable[None]] | None = None) -> Received:
+    """Write the files of a request, of `most` bytes at most, and have each one taken before the next is read.
+
+    What comes after a problem isn't read. Raises RequestError (400, 413, 415) where nothing has come before it.
     """
     answer_type(accept_of(request))
-    given: list[Given] = []
-    async for media_type, content in read_parts(request.headers.get("content-type", ""), _limited(request, most)):
-        if media_type not in (DICOM, ""):
-            raise RequestError(415, f"A part is {media_type[:60]}: send instances as {DICOM}.")
-        if len(given) == _MOST_INSTANCES:
-            raise RequestError(400, f"The body has more than {_MOST_INSTANCES} instances: send the others by another request.")
-        path = directory / f"{len(given) + 1}.dcm"
-        with path.open("wb") as file:
-            async for piece in content:
-                file.write(piece)
-        given.append(Given(path))
-        # Thousands of small ones are there at once: others have their turn between them.
-        await asyncio.sleep(0)
-    if not given:
-        raise RequestError(400, "The body has no instance.")
-    return given
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > most:
+        raise _too_long(most)
+    received = Received([])
+    given = received.given
+    try:
+        async for media_type, content in _parts(request, most):
+            if media_type in (DICOM_JSON, DICOM_XML):
+                raise RequestError(415, f"A part is {media_type}: send instances as {DICOM}, each whole.")
+            if len(given) == _MOST_INSTANCES:
+                raise RequestError(400, f"The body has more than {_MOST_INSTANCES} instances: send the others by another request.")
+            path = directory / f"{len(given) + 1}.dcm"
+            with path.open("wb") as file:
+                async for piece in content:
+                    file.write(piece)
+            given.append(Given(path))
+            if take:
+                await take(given[-1])
+            # Thousands of small ones are there at once: others have their turn between them.
+            await asyncio.sleep(0)
+        if not given:
+            raise RequestError(400, "The body has no instance.")
+    except RequestError as problem:
+        if not given:
+            raise
+        received.problem = problem
+    return received
 
 
-async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
+def _parts(request: Request, most: int) -> AsyncIterator[tuple[str, AsyncGenerator[bytes]]]:
+    content_type = request.headers.get("content-type", "")
+    body = _limited(request, most)
+    # Widely copied examples send an instance as it is.
+    return _one_part(body) if is_bare(request) else read_parts(content_type, body)
+
+
+def is_bare(request: Request) -> bool:
+    """Return whether the body is one instance, and not the parts that PS3.18 10.5.1.2 has."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == DICOM
+
+
+async def _one_part(body: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[str, AsyncGenerator[bytes]]]:
+    yield DICOM, body
+
+
+def _too_long(most: int) -> RequestError:
+    return RequestError(413, f"The body is longer than {most} bytes.")
+
+
+async def _limited(request: Request, most: int) -> AsyncGenerator[bytes]:
     count = 0
     async for piece in request.stream():
         count += len(piece)
         if count > most:
-            raise RequestError(413, f"The body is longer than {most} bytes.")
+            raise _too_long(most)
         yield piece
 
 
@@ -102,13 +141,24 @@ def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
             each.refuse(MISMATCH, f"it is of study {each.study:.64}", log)
 
 
-def answered(request: Request, given: list[Given], study: str, base: str = "") -> Response:
-    """Answer with what was stored and what was not (PS3.18 annex I); `base` is where retrievals are, unless where stores are."""
+def answered(request: Request, received: Received, study: str, base: str = "") -> Response:
+    """Answer with what was stored and what was not (PS3.18 annex I); `base` is where retrievals are, unless where stores are.
+
+    What ended the request too soon is the status, and one more instance that failed.
+    """
+    given = received.given
     stored = [each for each in given if each.is_stored]
     status = 200 if len(stored) == len(given) and not any(each.status for each in given) else 202 if stored else 409
+    warnings: tuple[str, ...] = ("The body is an instance without multipart/related around it.",) if is_bare(request) else ()
+    if received.problem:
+        status, warnings = received.problem.status, (*warnings, received.problem.message)
     kind = answer_type(accept_of(request))
     body = _described(given, base or public_url(request), study)
-    return Response(write_xml(body) if kind == DICOM_XML else write_json(body), status, media_type=kind)
+    if received.problem:
+        body["00081198"] = element("SQ", *values(body, "00081198"), {"00081197": element("US", CANNOT_UNDERSTAND)})
+        body = dict(sorted(body.items()))
+    content = write_xml(body) if kind == DICOM_XML else write_json(body)
+    return Response(content, status, warning_headers(request, warnings), kind)
 
 
 def _described(given: list[Given], base: str, study: str) -> dict[str, Any]:

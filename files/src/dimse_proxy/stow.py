@@ -27,12 +27,12 @@ async def store(archive: Archive, request: Request) -> Response:
     study = checked_uid(request.path_params["study"]) if "study" in request.path_params else ""
     directory = archive.cache.new()
     try:
-        given = await receive(request, directory.path, archive.config.max_body_megabytes * 1_000_000)
-        await asyncio.to_thread(identify, given, study, _LOG)
-        await _send(archive.peers[0], [each for each in given if each.status is None])
+        received = await receive(request, directory.path, archive.config.max_body_megabytes * 1_000_000)
+        await asyncio.to_thread(identify, received.given, study, _LOG)
+        await _send(archive.peers[0], [each for each in received.given if each.status is None])
     finally:
         await asyncio.to_thread(directory.remove)
-    return answered(request, given, study)
+    return answered(request, received, study)
 
 
 async def _send(peer: Peer, given: list[Given]) -> None:

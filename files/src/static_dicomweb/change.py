@@ -32,16 +32,16 @@ async def store(layout: Layout, base: str, most: int, no_space_file: Path | None
     try:
         check_space(no_space_file)
         directory.mkdir()
-        given = await receive(request, directory, most)
-        await asyncio.to_thread(identify, given, study, _LOG)
-        await asyncio.to_thread(_render, layout, base, [each for each in given if each.status is None])
+        received = await receive(request, directory, most)
+        await asyncio.to_thread(identify, received.given, study, _LOG)
+        await asyncio.to_thread(_render, layout, base, [each for each in received.given if each.status is None])
     except OSError as error:
         _LOG.error("%s: %s", layout.root, error.strerror)
         status = 507 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
         raise RequestError(status, "The tree's disk takes nothing more: nothing of this is published.") from None
     finally:
         await asyncio.to_thread(partial(shutil.rmtree, directory, ignore_errors=True))
-    return answered(request, given, study, f"{base}/")
+    return answered(request, received, study, f"{base}/")
 
 
 def _render(layout: Layout, base: str, given: list[Given]) -> None:
