@@ -45,11 +45,14 @@ async def read_body(request: Request, most: int) -> bytes:
 
 
 def public_url(connection: HTTPConnection, *segments: str) -> str:
-    """Return the address under which the client finds a resource of this service, from the headers that a proxy adds."""
+    """Return the address under which the client finds a resource of this service.
+
+    It follows from the headers that a proxy adds, and from the path below which the service has its resources.
+    """
     headers = connection.headers
     scheme = headers.get("x-forwarded-proto", connection.url.scheme).split(",")[0].strip()
     host = headers.get("x-forwarded-host", headers.get("host", "localhost")).split(",")[0].strip()
-    prefix = headers.get("x-forwarded-prefix", "").rstrip("/")
+    prefix = headers.get("x-forwarded-prefix", "").rstrip("/") + connection.scope.get("root_path", "")
     return f"{scheme}://{host}{prefix}/" + "/".join(quote(segment, safe="") for segment in segments)
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 _PIECE_BYTES = 1 << 18
 
@@ -28,6 +29,11 @@ class Scope:
     def level(self) -> Literal["STUDY", "SERIES", "IMAGE"]:
         """Return the Query/Retrieve Level (PS3.4 C.3)."""
         return "IMAGE" if self.instance else "SERIES" if self.series else "STUDY"
+
+    def address(self, base: str) -> str:
+        """Return where it is retrieved, below `base` (PS3.18 10.3). What an archive has as a UID may be any text."""
+        names = zip(("studies", "series", "instances"), (self.study, self.series, self.instance), strict=True)
+        return base + "/".join(f"{name}/{quote(uid, safe='')}" for name, uid in names if uid)
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.study, self.series, self.instance)))
@@ -97,6 +103,8 @@ class Source:
                 changed = self._changed
                 if at < instance.size:
                     piece = os.pread(handle, min(instance.size - at, _PIECE_BYTES), at)
+                    if not piece:
+                        raise CutError(f"the file of instance {instance.uid} ends after {at} of {instance.size} bytes")
                     at += len(piece)
                     yield piece
                 elif instance.state == "whole":

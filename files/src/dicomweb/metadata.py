@@ -16,7 +16,7 @@ from dicomweb.attributes import BULK_VRS, usual_vr, vrs_of
 from dicomweb.errors import RequestError
 
 # What is larger stays in the file until it is asked for by itself.
-_LARGEST_INLINE, _LARGEST_TEXT = 1024, 4096
+_LARGEST_INLINE, LARGEST_TEXT = 1024, 4096
 PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 """Attributes that have pixels, as floating point numbers or as integers."""
 _CHARACTER_SET = "00080005"
@@ -28,7 +28,7 @@ _MOST_REMEMBERED = 20_000
 def opened(path: Path) -> Dataset:
     """Return the dataset of a file; values that are large are left in it. Raises RequestError (502) where it can't be read."""
     try:
-        return dcmread(path, defer_size=_LARGEST_TEXT, force=True)
+        return dcmread(path, defer_size=LARGEST_TEXT, force=True)
     except Exception as error:
         raise RequestError(502, f"The instance can't be read: {error}.") from None
 
@@ -53,14 +53,14 @@ def _model(dataset: Dataset, bulk_url: str, outer_characters: Any) -> dict[str, 
         if isinstance(raw, RawDataElement):
             vr = raw.VR or usual_vr(name)
             size = raw.length if raw.value is None else len(raw.value)
-            if vr != "SQ" and size > (0 if name in PIXELS else _LARGEST_TEXT):
+            if vr != "SQ" and size > (0 if name in PIXELS else LARGEST_TEXT):
                 made[name] = {"vr": vr, "BulkDataURI": f"{bulk_url}{name}"}
                 continue
             if _stands_for_itself(raw, name):
                 key = (name, raw.VR, raw.value, raw.is_implicit_VR, raw.is_little_endian, characters)
         attribute = _remembered.get(key) if key else None
         if attribute is None:
-            attribute = _attribute(dataset[tag], f"{bulk_url}{name}", characters)
+            attribute = _read_attribute(dataset, tag, f"{bulk_url}{name}", characters)
             if attribute is None:
                 continue
             if key:
@@ -87,6 +87,17 @@ def _stands_for_itself(raw: RawDataElement, name: str) -> bool:
     if raw.is_implicit_VR or raw.VR in (None, "UN"):
         return len(vrs_of(name)) == 1 and "SQ" not in vrs_of(name)
     return True
+
+
+def _read_attribute(dataset: Dataset, tag: BaseTag, url: str, characters: Any) -> dict[str, Any] | None:
+    raw = dataset.get_item(tag)
+    try:
+        element = dataset[tag]
+    except Exception:
+        # Under a VR that is none, for one: its bytes are told.
+        content = raw.value if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) else b""
+        return {"vr": "UN"} | ({"InlineBinary": base64.b64encode(content).decode()} if content else {})
+    return _attribute(element, url, characters)
 
 
 def _attribute(element: DataElement, url: str, characters: Any) -> dict[str, Any] | None:

@@ -228,7 +228,8 @@ def _image(dataset: Dataset, index: int, how: Rendering, size: tuple[int, int] |
             colors = apply_color_lut(pixels, dataset)
             return Image.fromarray((colors >> 8 if colors.dtype == np.uint16 else colors).astype(np.uint8))
         if pixels.ndim == 3:
-            if interpretation.startswith("YBR"):
+            # YBR_RCT and YBR_ICT are transformations of JPEG 2000's own, which its decoder has undone (PS3.5 8.2.4).
+            if interpretation in ("YBR_FULL", "YBR_FULL_422"):
                 pixels = convert_color_space(pixels, interpretation, "RGB")
             shift = max(int(dataset.get("BitsStored") or 8) - 8, 0)
             return Image.fromarray((pixels >> shift).astype(np.uint8))

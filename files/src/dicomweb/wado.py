@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
-from urllib.parse import quote
 
 import anyio
 from dimse.part10 import EXPLICIT
@@ -18,11 +17,11 @@ from starlette.responses import Response
 
 from dicomweb.answers import Stream
 from dicomweb.attributes import is_uid
-from dicomweb.dataset import write_json
 from dicomweb.errors import RequestError
 from dicomweb.http import accept_of, pairs, public_url
 from dicomweb.instances import Instance, Scope, Source
 from dicomweb.metadata import PIXELS, bulk, bulk_paths, model, opened
+from dicomweb.model_text import model_text
 from dicomweb.multipart import Parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type, media_ranges
@@ -76,7 +75,7 @@ class Wado:
     async def _files(self, source: Source, scope: Scope, syntaxes: Sequence[str], parts: Parts, base: str) -> AsyncGenerator[bytes]:
         async for instance in source.each(scope):
             syntax = _chosen(instance, syntaxes)
-            location = _url(base, instance)
+            location = instance.scope.address(base)
             # Together with its first piece: if the very first instance can't be sent, its status says so.
             before = parts.head(f"{DICOM}; transfer-syntax={syntax}", location)
             async for piece in self._file(source, instance, syntax):
@@ -115,13 +114,15 @@ class Wado:
     async def _models(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[dict[str, object]]:
         async for instance in source.each(scope):
             await source.whole(instance)
-            yield await self._decode(partial(_model, instance.path, f"{_url(base, instance)}/bulkdata"))
+            yield await self._decode(partial(_model, instance.path, f"{instance.scope.address(base)}/bulkdata"))
 
     async def _json(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[bytes]:
-        before = b"["
-        async for made in self._models(source, scope, base):
-            yield before + write_json(made).encode()
-            before = b","
+        before = "["
+        async for instance in source.each(scope):
+            await source.whole(instance)
+            text = await self._decode(partial(model_text, instance.path, f"{instance.scope.address(base)}/bulkdata"))
+            yield (before + text).encode()
+            before = ","
         yield b"]"
 
     async def _xml(self, source: Source, scope: Scope, parts: Parts, base: str) -> AsyncGenerator[bytes]:
@@ -151,7 +152,7 @@ class Wado:
         async for instance in source.each(scope):
             await source.whole(instance)
             for kind, path, content in await self._decode(partial(_bulk_values, instance)):
-                yield parts.head(kind, f"{_url(base, instance)}/bulkdata/{path}") + content + b"\r\n"
+                yield parts.head(kind, f"{instance.scope.address(base)}/bulkdata/{path}") + content + b"\r\n"
         yield parts.end
 
     async def frames(self, request: Request) -> Response:
@@ -220,12 +221,6 @@ class Wado:
             chosen = found[len(found) // 2]
             await source.whole(chosen)
             return await self._decode(partial(work, chosen))
-
-
-def _url(base: str, instance: Instance) -> str:
-    """Return an instance's address. What an archive has as a UID may be any text."""
-    study, series, uid = (quote(part, safe="") for part in (instance.study, instance.series, instance.uid))
-    return f"{base}studies/{study}/series/{series}/instances/{uid}"
 
 
 def _model(path: Path, url: str) -> dict[str, object]:

@@ -9,6 +9,7 @@ from dicomweb.attributes import vrs_of
 from dicomweb.dataset import Dataset as Json
 from dicomweb.dataset import element
 from dicomweb.http import many_datasets, public_url, warning_headers
+from dicomweb.instances import Scope
 from dicomweb.levels import ALL, LEVELS, RETURNED, UID_KEYWORDS, UNIQUE, level_of
 from dicomweb.metadata import model
 from dicomweb.query import Query
@@ -123,13 +124,8 @@ class Search:
 def _result(row: Dataset, lowest: str, base: str) -> Json:
     made = model(row, base)
     made.pop(LEVEL, None)
-    study, series, instance = (str(row.get(name) or "") for name in UID_KEYWORDS.values())
-    url = f"{base}studies/{study}"
-    if lowest != "STUDY":
-        url += f"/series/{series}"
-    if lowest == "IMAGE":
-        url += f"/instances/{instance}"
-    made[_RETRIEVE_URL] = element("UR", url)
+    uids = [str(row.get(name) or "") for name in UID_KEYWORDS.values()][: LEVELS.index(lowest) + 1]
+    made[_RETRIEVE_URL] = element("UR", Scope(*uids).address(base))
     return dict(sorted(made.items()))
 
 

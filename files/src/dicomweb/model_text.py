@@ -1,0 +1,266 @@
+"""The DICOM JSON model of a file as text (PS3.18 annex F), made of texts that were made before.
+
+Instances of a series have most of their attributes in common, byte for byte. What an attribute's bytes become is kept, so that the
+next instance costs no more than finding where its attributes begin and end. What can't be read that simply is left to pydicom.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from dimse.part10 import EXPLICIT
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+
+from dicomweb.attributes import VRS, vrs_of
+from dicomweb.dataset import write_json
+from dicomweb.metadata import LARGEST_TEXT, PIXELS, model, opened
+
+# Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2).
+_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_VRS = _LONG_VRS | frozenset(vr.encode() for vr in VRS)
+_ENCAPSULATED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
+_UNDEFINED = 0xFFFFFFFF
+_HEAD, _LENGTH, _LONG_HEAD = struct.Struct("<HH2sH"), struct.Struct("<I"), 12
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_CHARACTER_SET = 0x00080005
+_WINDOW_BYTES = 1 << 16
+_LARGEST_SEQUENCE = 1 << 20
+_DEEPEST = 16
+# Addresses of bulk data are put in at last. A value's own quotation marks are escaped, so no value looks like this.
+_ADDRESS = '"BulkDataURI":"'
+# Texts by what they were made of; of values up to 1,024 bytes, and of sequences up to 16 KB.
+_attributes: dict[tuple[Any, ...], str] = {}
+_sequences: dict[tuple[Any, ...], str] = {}
+_MOST_ATTRIBUTES, _MOST_SEQUENCES = 20_000, 1_000
+_LARGEST_ATTRIBUTE, _LARGEST_KEPT_SEQUENCE = 1024, 1 << 14
+
+
+class _NotSoSimpleError(Exception):
+    """pydicom is to read this file."""
+
+
+def model_text(path: Path, bulk_url: str) -> str:
+    """Return a file's dataset in the DICOM JSON model, with addresses below `bulk_url` in place of large values.
+
+    Raises RequestError (502) where it can't be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            text = _Reader(file.fileno()).text()
+    except (_NotSoSimpleError, struct.error):
+        return write_json(model(opened(path), bulk_url))
+    return text.replace(_ADDRESS, f"{_ADDRESS}{bulk_url}/")
+
+
+class _Reader:
+    """Reads a file's attributes one after the other, a window of it at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+        self._start, self._window = 0, b""
+        self._characters: bytes | None = None
+        self._creators: dict[int, bytes] = {}
+
+    def _bytes(self, at: int, count: int) -> bytes:
+        """Return so many bytes of the file."""
+        if at < self._start or at + count > self._start + len(self._window):
+            if at + count > self._size:
+                raise _NotSoSimpleError
+            self._start, self._window = at, os.pread(self._descriptor, max(_WINDOW_BYTES, count), at)
+            if len(self._window) < count:
+                raise _NotSoSimpleError
+        begin = at - self._start
+        return self._window[begin : begin + count]
+
+    def text(self) -> str:
+        """Return the model, its addresses without what stands before them."""
+        at = self._after_meta()
+        made: list[str] = []
+        last = 0
+        while at < self._size:
+            self._bytes(at, min(_LONG_HEAD, self._size - at))
+            window, begin = self._window, at - self._start
+            group, number, vr, length = _HEAD.unpack_from(window, begin)
+            tag = group << 16 | number
+            if tag <= last or group < 8 or vr not in _VRS:
+                raise _NotSoSimpleError
+            last = tag
+            head = 8
+            if vr in _LONG_VRS:
+                (length,) = _LENGTH.unpack_from(window, begin + 8)
+                head = _LONG_HEAD
+            if length <= _LARGEST_ATTRIBUTE:
+                # Nearly all of them: what such bytes became is known.
+                value = window[begin + head : begin + head + length]
+                text = _attributes.get((tag, vr, value, self._characters, self._creator(group, number) if group & 1 else None))
+                if text is not None and len(value) == length:
+                    self._remember(tag, value)
+                    made.append(text)
+                    at += head + length
+                    continue
+            end = self._end(at + head, vr, length)
+            if number:
+                made.append(self._attribute(tag, vr, at + head, end, length))
+            at = end
+        return "{" + ",".join(filter(None, made)) + "}"
+
+    def _remember(self, tag: int, value: bytes) -> None:
+        """Remember what the attributes that follow depend on: the character set, and who has made private ones (PS3.5 7.8.1)."""
+        if tag == _CHARACTER_SET:
+            self._characters = value
+        elif tag & 0x10000 and tag & 0xFFFF < 0x100:
+            self._creators[tag] = value
+
+    def _creator(self, group: int, number: int) -> bytes | None:
+        """Return who has made a private attribute; nobody where it is none."""
+        return self._creators.get(group << 16 | number >> 8) if group & 1 and number >= 0x1000 else None
+
+    def _after_meta(self) -> int:
+        """Return where the dataset begins, one of explicit VR in little endian."""
+        if self._bytes(0, 132)[128:] != b"DICM":
+            raise _NotSoSimpleError
+        at, syntax = 132, b""
+        while at + 12 <= self._size:
+            group, number, vr, length = struct.unpack("<HH2sH", self._bytes(at, 8))
+            if group != 2:
+                break
+            if vr not in _VRS:
+                raise _NotSoSimpleError
+            start = at + 8
+            if vr in _LONG_VRS:
+                (length,), start = struct.unpack("<I", self._bytes(at + 8, 4)), at + 12
+            if number == 0x0010:
+                syntax = self._bytes(start, length).rstrip(b"\0 ")
+            at = start + length
+        if syntax.decode("latin-1") != EXPLICIT and not syntax.startswith(_ENCAPSULATED):
+            raise _NotSoSimpleError
+        return at
+
+    def _end(self, start: int, vr: bytes, length: int) -> int:
+        """Return where an attribute's value ends."""
+        if length != _UNDEFINED:
+            return start + length
+        if vr == b"SQ":
+            return self._after_items(start, 0)
+        if vr in (b"OB", b"OW"):
+            return self._after_fragments(start)
+        raise _NotSoSimpleError
+
+    def _after_fragments(self, at: int) -> int:
+        while True:
+            tag, length = self._item(at)
+            at += 8
+            if tag == _SEQUENCE_END:
+                return at
+            if tag != _ITEM or length == _UNDEFINED:
+                raise _NotSoSimpleError
+            at += length
+
+    def _after_items(self, at: int, depth: int) -> int:
+        if depth > _DEEPEST:
+            raise _NotSoSimpleError
+        while True:
+            tag, length = self._item(at)
+            at += 8
+            if tag == _SEQUENCE_END:
+                return at
+            if tag != _ITEM:
+                raise _NotSoSimpleError
+            at = self._after_item(at, depth) if length == _UNDEFINED else at + length
+
+    def _after_item(self, at: int, depth: int) -> int:
+        while True:
+            tag, _ = self._item(at)
+            if tag == _ITEM_END:
+                return at + 8
+            vr = self._bytes(at + 4, 2)
+            if vr not in _VRS:
+                raise _NotSoSimpleError
+            if vr in _LONG_VRS:
+                (length,), start = struct.unpack("<I", self._bytes(at + 8, 4)), at + 12
+            else:
+                (length,), start = struct.unpack("<H", self._bytes(at + 6, 2)), at + 8
+            if length != _UNDEFINED:
+                at = start + length
+            elif vr == b"SQ":
+                at = self._after_items(start, depth + 1)
+            else:
+                raise _NotSoSimpleError
+
+    def _item(self, at: int) -> tuple[int, int]:
+        group, number, length = struct.unpack("<HHI", self._bytes(at, 8))
+        return group << 16 | number, length
+
+    def _attribute(self, tag: int, vr: bytes, start: int, end: int, length: int) -> str:
+        """Return an attribute's text with its name; nothing where the model hasn't it."""
+        name = f"{tag:08X}"
+        if vr == b"SQ":
+            return self._sequence(tag, name, start, end, length)
+        size = end - start
+        if length == _UNDEFINED and name not in PIXELS:
+            raise _NotSoSimpleError
+        if size > (0 if name in PIXELS else LARGEST_TEXT):
+            if tag == _CHARACTER_SET:
+                raise _NotSoSimpleError
+            return f'"{name}":{{"vr":"{vr.decode()}",{_ADDRESS}{name}"}}'
+        value = self._bytes(start, size)
+        creator = self._creator(tag >> 16, tag & 0xFFFF)
+        characters = self._characters
+        self._remember(tag, value)
+        key = (tag, vr, value, characters, creator)
+        text = _attributes.get(key)
+        if text is None:
+            raw = RawDataElement(BaseTag(tag), vr.decode(), size, value, start, False, True)
+            text = self._made(name, raw, creator)
+            if size <= _LARGEST_ATTRIBUTE:
+                if len(_attributes) >= _MOST_ATTRIBUTES:
+                    _attributes.clear()
+                _attributes[key] = text
+        return text
+
+    def _made(self, name: str, raw: RawDataElement, creator: bytes | None) -> str:
+        """Return the text of an attribute, by pydicom, beside what it depends on."""
+        if raw.VR == "UN" and (creator is None or len(vrs_of(name)) > 1) and not raw.tag.is_private:
+            raise _NotSoSimpleError
+        elements: dict[BaseTag, DataElement | RawDataElement] = {raw.tag: raw}
+        if self._characters is not None:
+            tag = BaseTag(_CHARACTER_SET)
+            elements.setdefault(tag, RawDataElement(tag, "CS", len(self._characters), self._characters, 0, False, True))
+        if creator is not None:
+            tag = BaseTag(raw.tag & 0xFFFF0000 | (raw.tag >> 8 & 0xFF))
+            elements[tag] = RawDataElement(tag, "LO", len(creator), creator, 0, False, True)
+        dataset = Dataset(elements)
+        attribute = model(dataset, "").get(name)
+        return _named(name, attribute)
+
+    def _sequence(self, tag: int, name: str, start: int, end: int, length: int) -> str:
+        if end - start > _LARGEST_SEQUENCE:
+            raise _NotSoSimpleError
+        content = self._bytes(start, end - start)
+        key = (tag, content, length == _UNDEFINED, self._characters)
+        text = _sequences.get(key)
+        if text is None:
+            head = struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"SQ", 0, length)
+            if self._characters is not None:
+                head = struct.pack("<HH2sH", 8, 5, b"CS", len(self._characters)) + self._characters + head
+            dataset = read_dataset(BytesIO(head + content), is_implicit_VR=False, is_little_endian=True)
+            attribute = model(dataset, "").get(name)
+            text = _named(name, attribute)
+            if len(content) <= _LARGEST_KEPT_SEQUENCE:
+                if len(_sequences) >= _MOST_SEQUENCES:
+                    _sequences.clear()
+                _sequences[key] = text
+        return text
+
+
+def _named(name: str, attribute: dict[str, Any] | None) -> str:
+    """Return an attribute's text with its name, its addresses without what stands before them."""
+    return "" if attribute is None else f'"{name}":{write_json(attribute)}'.replace(f"{_ADDRESS}/", _ADDRESS)
