@@ -28,7 +28,7 @@ sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 client_packages := dcmtk openssl curl openssh-client
 host_packages := mmdebstrap systemd-container nftables iproute2 procps debian-archive-keyring
 # What the services are tested over, the browser that shows their pages, and what gathers and signs bundles.
-test_packages := $(client_packages) $(host_packages) postgresql orthanc orthanc-dicomweb nginx-light libnginx-mod-http-perl haproxy chromium chromium-driver \
+test_packages := $(client_packages) $(host_packages) postgresql orthanc orthanc-dicomweb orthanc-postgresql nginx-light libnginx-mod-http-perl haproxy chromium chromium-driver \
   gnupg dnf createrepo-c rpm
 
 # Asks nobody where all of them are there: parts of the test run side by side, and apt-get can't.

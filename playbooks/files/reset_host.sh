@@ -162,6 +162,8 @@ fi
 close_firewalld
 close_ufw
 rm -rf /etc/postgresql-common/createcluster.d/dicomweb.conf \
+    /etc/archive-dicomweb /etc/systemd/system/archive-dicomweb.service /etc/systemd/system/archive-dicomweb.socket \
+    /var/lib/archive-dicomweb /var/lib/private/archive-dicomweb \
     /opt/dicomweb-site /etc/pyupsrs /etc/systemd/system/pyupsrs.service /etc/systemd/system/pyupsrs.socket \
     /etc/pipeline-forwarder /etc/pipeline-monitor /etc/systemd/system/pipeline-forwarder.service \
     /etc/systemd/system/pipeline-monitor.service /usr/local/bin/pipeline-monitor /usr/local/bin/dicom-send \

@@ -24,6 +24,7 @@ ROLES = [
     "postgresql",
     "orthanc",
     "pyupsrs",
+    "archive_dicomweb",
     "static_dicomweb",
     "nginx",
     "haproxy",
@@ -39,7 +40,7 @@ roles_path = {PROJECT}/roles
 [ssh_connection]
 pipelining = True
 """
-PASSWORDS = {f"vault_{name}_password": f"of-the-{name}" for name in ("database", "worklist", "reader", "viewer")}
+PASSWORDS = {f"vault_{name}_password": f"of-the-{name}" for name in ("database", "worklist", "index", "reader", "viewer")}
 
 
 def example(role: str) -> str:
@@ -78,10 +79,11 @@ def sent(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Instance:
     return instance
 
 
-def test_archive_serves_what_it_was_sent(web: Web, sent: Instance) -> None:
+def test_archive_serves_what_it_was_sent(host: Host, web: Web, sent: Instance) -> None:
     assert len(web.found("/studies", StudyInstanceUID=sent.dataset.StudyInstanceUID)) == 1
     assert web.get("/studies", auth=("reader", "wrong")).status_code == 401
     assert web.found("/workitems") == []
+    assert sent.dataset.SOPInstanceUID in host.run(f"curl -fsS http://127.0.0.1:8050{sent.url}/metadata")
 
 
 def test_proxy_asks_the_archive(host: Host, sent: Instance) -> None:

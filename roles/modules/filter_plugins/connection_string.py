@@ -1,4 +1,4 @@
-"""Filter on pyupsrs_database: how libpq reaches it."""
+"""Filter on a database, as roles are given it: how libpq reaches it."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return it by name."""
-        return {"pyupsrs_connection_string": connection_string}
+        return {"connection_string": connection_string}

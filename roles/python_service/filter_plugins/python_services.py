@@ -21,6 +21,7 @@ _ABSENT: dict[str, Any] = {
     "memory": "50%",
     "loopback_only": False,
     "user": "",
+    "groups": [],
     "state": False,
     "writable": [],
     "reader_group": "",

@@ -1,0 +1,83 @@
+"""The instances' files: in Orthanc's storage, or by its REST API where they aren't files there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpx
+from dicomweb.dataset import Dataset
+from dicomweb.errors import RequestError
+from dicomweb.metadata import model, opened
+
+from archive_dicomweb.index import StoredFile
+
+_LOG = logging.getLogger("archive_dicomweb")
+
+
+class Files:
+    """Files by their UUID, which names one version of an instance and never changes its content."""
+
+    def __init__(self, storage: Path, work_directory: Path, orthanc: httpx.AsyncClient) -> None:
+        self._storage = storage
+        self._work_directory = work_directory
+        self._orthanc = orthanc
+
+    def path(self, uuid: str) -> Path:
+        """Return where Orthanc keeps a file."""
+        return self._storage / uuid[:2] / uuid[2:4] / uuid
+
+    def new(self) -> Path:
+        """Return a name for a new file."""
+        return self._work_directory / secrets.token_hex(16)
+
+    def problem(self) -> str:
+        """Return why the storage can't be read, or nothing."""
+        try:
+            next(self._storage.iterdir(), None)
+        except OSError as error:
+            return f"Orthanc's storage {self._storage}: {error.strerror}"
+        return ""
+
+    def is_stored(self, file: StoredFile) -> bool:
+        """Return whether it can be read as it is: not where Orthanc compresses, nor where it stores elsewhere."""
+        return not file.is_compressed and self.path(file.uuid).is_file()
+
+    async def fetch(self, identifier: str, target: Path) -> None:
+        """Have Orthanc's own answer in a file; raise RequestError (502, 503) where it has none."""
+        try:
+            async with self._orthanc.stream("GET", f"/instances/{identifier}/file") as answer:
+                if answer.status_code != 200:
+                    raise RequestError(502, "The archive has lost the file of an instance: its log has more.")
+                with target.open("wb") as file:
+                    async for piece in answer.aiter_bytes():
+                        file.write(piece)
+        except httpx.HTTPError as error:
+            target.unlink(missing_ok=True)
+            _LOG.error("Orthanc: %s", error or type(error).__name__)
+            raise RequestError(503, "The archive can't be reached: try again later.") from None
+
+    async def attributes(self, files: Iterable[StoredFile]) -> dict[str, Dataset]:
+        """Return the attributes of instances by the UUIDs of their files; those that can't be read are left out."""
+        made = {}
+        for file in files:
+            path = self.path(file.uuid)
+            is_stored = self.is_stored(file)
+            try:
+                if not is_stored:
+                    path = self.new()
+                    await self.fetch(file.identifier, path)
+                made[file.uuid] = await asyncio.to_thread(_model, path)
+            except RequestError as error:
+                _LOG.warning("file %s can't be read for a search: %s", file.uuid, error.message)
+            finally:
+                if not is_stored:
+                    path.unlink(missing_ok=True)
+        return made
+
+
+def _model(path: Path) -> Dataset:
+    return model(opened(path), "")

@@ -1,0 +1,281 @@
+"""Orthanc's index in PostgreSQL, read by SQL.
+
+Its schema is version 6, as it has been since 2016: `resources` with the levels from patient to instance, and of each resource its
+attributes (`maindicomtags`, and those that are looked for, in upper case, in `dicomidentifiers`), Orthanc's notes (`metadata`) and
+its files (`attachedfiles`).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import psycopg
+from dicomweb.dataset import Dataset
+from dicomweb.errors import RequestError
+from dicomweb.instances import Scope
+from psycopg import errors
+from psycopg_pool import PoolTimeout
+from service.database import Connection, Pool, took_too_long, unavailable
+
+from archive_dicomweb.conditions import Conditions
+from archive_dicomweb.values import attribute, sequences
+
+SCHEMA = "6"
+"""The version that this reads; `globalproperties` has it under 1."""
+
+_Result = TypeVar("_Result")
+_DICOM_FILE = 1
+_NOT_COMPRESSED = 1
+# Of metadata.
+_SYNTAX, _SOP_CLASS, _SIGNATURE, _SEQUENCES = 9, 10, 15, 16
+
+# Those that an Orthanc before 1.11 has, or one without ExtraMainDicomTags, of which it doesn't tell.
+SOP_CLASS = "00080016"
+"""Which the index has as a note of Orthanc's, unless it is told to have it as an attribute."""
+
+# Seconds for which the index is taken to be of the version that it was.
+_KNOWN_SECONDS = 60
+_TAG = re.compile(r"([0-9a-f]{4}),([0-9a-f]{4})")
+_ALWAYS_INDEXED = {
+    "STUDY": (
+        "00080020 00080030 00080050 00080080 00080090 00081030 00100010 00100020 00100030 00100040 00101000 0020000D 00200010 "
+        "00321032 00321060"
+    ),
+    "SERIES": (
+        "00080021 00080031 00080060 00080070 0008103E 00081010 00081070 00180010 00180015 00180024 00181030 00181090 00181400 "
+        "0020000E 00200011 00200037 00200105 00201002 00400254 00540081 00540101 00541000"
+    ),
+    "IMAGE": "00080012 00080013 00080018 00200012 00200013 00200032 00200037 00200100 00204000 00280008 00541330",
+}
+ALWAYS_INDEXED = {level: frozenset(tags.split()) for level, tags in _ALWAYS_INDEXED.items()}
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """The DICOM file of an instance: `uuid` names one stored version of it, and `size` is in bytes."""
+
+    study: str
+    series: str
+    uid: str
+    sop_class: str
+    syntax: str
+    uuid: str
+    size: int
+    is_compressed: bool
+    identifier: str
+    """Orthanc's own, for its REST API."""
+
+
+@dataclass
+class Resource:
+    """A study, a series or an instance, by the index's own number."""
+
+    level: str
+    key: int
+    attributes: Dataset = field(default_factory=dict)
+    indexed: frozenset[str] = frozenset()
+    """Tags that the index has where the instances have them."""
+
+
+class Index:
+    """The index. Each method raises RequestError (503) where the database stays away, or takes too long."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._known_until = 0.0
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """Have a connection, in one view of the database."""
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                yield connection
+        except PoolTimeout:
+            raise unavailable() from None
+        except errors.QueryCanceled:
+            raise took_too_long() from None
+
+    async def read(self, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+        """Return what `work` reads; it is called again where the connection is lost, as a restart of the database ends each."""
+        for _ in range(self._pool.max_size + 1):
+            try:
+                async with self.reading() as connection:
+                    # An upgrade of Orthanc may change it at any time.
+                    if time.monotonic() > self._known_until:
+                        await _check(connection)
+                        self._known_until = time.monotonic() + _KNOWN_SECONDS
+                    return await work(connection)
+            except psycopg.OperationalError:
+                continue
+        raise unavailable()
+
+    async def problem(self) -> str:
+        """Return why this index can't be read, or nothing."""
+        try:
+            await self.read(_check)
+        except RequestError as error:
+            return error.message
+        return ""
+
+    async def files(self, scope: Scope) -> list[StoredFile]:
+        """Return the files of a scope, in the order in which series and instances came."""
+        return await self.read(lambda connection: _files(connection, scope))
+
+    async def identifiers(self, scope: Scope) -> list[str]:
+        """Return Orthanc's own identifiers of a study, a series or an instance: of several, where patients have it in common."""
+        return await self.read(lambda connection: _identifiers(connection, scope))
+
+    async def fill(self, connection: Connection, resources: Mapping[int, Resource]) -> None:
+        """Give resources what the index has of them."""
+        keys = list(resources)
+        cursor = await connection.execute("SELECT id, taggroup, tagelement, value FROM maindicomtags WHERE id = ANY(%s)", (keys,))
+        for key, group, number, text in await cursor.fetchall():
+            tag = f"{group:04X}{number:04X}"
+            resources[key].attributes[tag] = attribute(tag, text)
+        for resource in resources.values():
+            resource.indexed = ALWAYS_INDEXED[resource.level]
+        notes = [_SOP_CLASS, _SIGNATURE, _SEQUENCES]
+        cursor = await connection.execute(
+            "SELECT id, type, value FROM metadata WHERE id = ANY(%s) AND type = ANY(%s)", (keys, notes)
+        )
+        for key, kind, text in await cursor.fetchall():
+            resource = resources[key]
+            if kind == _SOP_CLASS:
+                resource.attributes[SOP_CLASS] = attribute(SOP_CLASS, text)
+            elif kind == _SEQUENCES:
+                resource.attributes.update(sequences(text))
+            else:
+                resource.indexed |= _tags_of(text)
+
+    async def counts(self, connection: Connection, series: Sequence[int]) -> dict[int, int]:
+        """Return how many instances each of these series has; one that has none isn't there."""
+        cursor = await connection.execute(
+            "SELECT parentid, count(*) FROM resources WHERE parentid = ANY(%s) GROUP BY parentid", (list(series),)
+        )
+        return dict(await cursor.fetchall())
+
+    async def children(self, connection: Connection, studies: Sequence[int]) -> dict[int, dict[int, str]]:
+        """Return the series of each of these studies, with their modalities."""
+        cursor = await connection.execute(
+            """SELECT series.parentid, series.internalid, coalesce(modality.value, '') FROM resources series
+            LEFT JOIN maindicomtags modality
+            ON modality.id = series.internalid AND modality.taggroup = 8 AND modality.tagelement = 96
+            WHERE series.parentid = ANY(%s) ORDER BY series.internalid""",
+            (list(studies),),
+        )
+        made: dict[int, dict[int, str]] = {}
+        for study, series, modality in await cursor.fetchall():
+            made.setdefault(study, {})[series] = modality.strip(" \0")
+        return made
+
+    async def sop_classes(self, connection: Connection, studies: Sequence[int]) -> dict[int, list[str]]:
+        """Return the SOP classes in each of these studies."""
+        cursor = await connection.execute(
+            f"""SELECT series.parentid, array_agg(DISTINCT class.value) FROM resources series
+            JOIN resources image ON image.parentid = series.internalid
+            JOIN metadata class ON class.id = image.internalid AND class.type = {_SOP_CLASS}
+            WHERE series.parentid = ANY(%s) GROUP BY series.parentid""",
+            (list(studies),),
+        )
+        return dict(await cursor.fetchall())
+
+    async def some_files(self, connection: Connection, level: str, keys: Sequence[int]) -> dict[int, StoredFile]:
+        """Return the file of one instance of each of these resources of a level."""
+        steps = {"STUDY": 2, "SERIES": 1, "IMAGE": 0}[level]
+        key = "own.id"
+        tables = "unnest(%s::bigint[]) AS own (id)"
+        for step in range(steps):
+            first = f"SELECT internalid FROM resources WHERE parentid = {key} ORDER BY internalid LIMIT 1"
+            tables += f" CROSS JOIN LATERAL ({first}) AS down{step}"
+            key = f"down{step}.internalid"
+        cursor = await connection.execute(
+            f"""SELECT own.id, file.uuid, file.uncompressedsize, file.compressiontype, image.publicid FROM {tables}
+            JOIN resources image ON image.internalid = {key}
+            JOIN attachedfiles file ON file.id = {key} AND file.filetype = {_DICOM_FILE}""",
+            (list(keys),),
+        )
+        return {
+            found: StoredFile("", "", "", "", "", uuid, size, compression != _NOT_COMPRESSED, identifier)
+            for found, uuid, size, compression, identifier in await cursor.fetchall()
+        }
+
+
+def _tags_of(signature: str) -> frozenset[str]:
+    """Return the tags that the index was told to have of a resource, when that came."""
+    return frozenset("".join(pair).upper() for pair in _TAG.findall(signature))
+
+
+async def _identifiers(connection: Connection, scope: Scope) -> list[str]:
+    conditions = _conditions(scope)
+    last = {"STUDY": "study", "SERIES": "series", "IMAGE": "image"}[scope.level]
+    tables = "resources study"
+    if scope.series:
+        tables += " JOIN resources series ON series.parentid = study.internalid"
+    if scope.instance:
+        tables += " JOIN resources image ON image.parentid = series.internalid"
+    cursor = await connection.execute(
+        f"{conditions.beginning} SELECT {last}.publicid FROM {tables} WHERE study.resourcetype = 1 AND {conditions.text}",
+        conditions.given,
+    )
+    return [identifier for (identifier,) in await cursor.fetchall()]
+
+
+def _conditions(scope: Scope) -> Conditions:
+    """Return the conditions that lead to a scope."""
+    made = Conditions()
+    for level, uid in (("STUDY", scope.study), ("SERIES", scope.series), ("IMAGE", scope.instance)):
+        if uid:
+            made.add_uids(level, [uid])
+    return made
+
+
+async def _check(connection: Connection) -> None:
+    """Raise RequestError (503) where this is no index of Orthanc's, or one of another version."""
+    cursor = await connection.execute("SELECT to_regclass('globalproperties')")
+    if (await cursor.fetchone()) == (None,):
+        raise RequestError(503, "Orthanc has no index in this database yet: try again later.")
+    cursor = await connection.execute("SELECT value FROM globalproperties WHERE property = 1")
+    found = await cursor.fetchone()
+    version = found[0] if found else "none"
+    if version != SCHEMA:
+        raise RequestError(503, f"Orthanc's index is of version {version}, and this service reads version {SCHEMA}.")
+
+
+async def _files(connection: Connection, scope: Scope) -> list[StoredFile]:
+    conditions = _conditions(scope)
+    cursor = await connection.execute(
+        f"""{conditions.beginning}
+        SELECT series_uid.value, uid.value, coalesce(class.value, ''), coalesce(syntax.value, ''),
+               file.uuid, file.uncompressedsize, file.compressiontype, image.publicid
+        FROM resources study JOIN resources series ON series.parentid = study.internalid
+        JOIN resources image ON image.parentid = series.internalid
+        JOIN maindicomtags series_uid
+        ON series_uid.id = series.internalid AND series_uid.taggroup = 32 AND series_uid.tagelement = 14
+        JOIN maindicomtags uid ON uid.id = image.internalid AND uid.taggroup = 8 AND uid.tagelement = 24
+        JOIN attachedfiles file ON file.id = image.internalid AND file.filetype = {_DICOM_FILE}
+        LEFT JOIN metadata class ON class.id = image.internalid AND class.type = {_SOP_CLASS}
+        LEFT JOIN metadata syntax ON syntax.id = image.internalid AND syntax.type = {_SYNTAX}
+        WHERE study.resourcetype = 1 AND {conditions.text}
+        ORDER BY series.internalid, image.internalid""",
+        conditions.given,
+    )
+    return [
+        StoredFile(
+            scope.study,
+            series.strip(" \0"),
+            uid.strip(" \0"),
+            sop_class,
+            syntax,
+            uuid,
+            size,
+            compression != _NOT_COMPRESSED,
+            identifier,
+        )
+        for series, uid, sop_class, syntax, uuid, size, compression, identifier in await cursor.fetchall()
+    ]

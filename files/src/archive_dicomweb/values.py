@@ -1,0 +1,72 @@
+"""Attributes as Orthanc's index has them, texts in UTF-8, in the DICOM JSON model (PS3.18 annex F)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from dicomweb.attributes import DECIMAL_VRS, INTEGER_VRS, NAME_GROUPS, is_tag, usual_vr
+from dicomweb.dataset import Dataset, element
+
+_WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
+# VRs of one value, in which a backslash is a character (PS3.5 6.2).
+_ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
+
+
+def attribute(tag: str, text: str) -> dict[str, Any]:
+    """Return an attribute of the model, made of all its values as one text."""
+    vr = usual_vr(tag)
+    return element(vr, *_values(vr, text))
+
+
+def _values(vr: str, text: str) -> list[Any]:
+    listed = [text] if vr in _ONE_VALUE else text.split("\\")
+    made = [_value(vr, each) for each in listed]
+    return [] if all(value is None for value in made) else made
+
+
+def _value(vr: str, text: str) -> Any:
+    plain = text.rstrip(" \0") if vr in _ONE_VALUE else text.strip(" \0")
+    if not plain:
+        return None
+    if vr == "PN":
+        groups = (group.rstrip(" ") for group in plain.split("="))
+        return {name: group for name, group in zip(NAME_GROUPS, groups, strict=False) if group} or None
+    if vr in INTEGER_VRS | DECIMAL_VRS:
+        return _number(plain)
+    return plain
+
+
+def _number(text: str) -> int | float | str | None:
+    """Return a number; what is none stays as it is stored (PS3.18 F.2.3.1), what JSON has no number for is nothing."""
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else None
+
+
+def sequences(text: str) -> Dataset:
+    """Return the sequences that Orthanc keeps beside the texts (MainDicomSequences); none where they can't be read."""
+    try:
+        return _dataset(json.loads(text))
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return {}
+
+
+def _dataset(given: dict[str, Any]) -> Dataset:
+    """Return a dataset that stands in Orthanc's own form: by `gggg,eeee`, with the type and the value of each attribute."""
+    made: Dataset = {}
+    for name, entry in given.items():
+        tag = name.replace(",", "").upper()
+        if not is_tag(tag):
+            continue
+        if entry["Type"] == "Sequence":
+            made[tag] = element("SQ", *(_dataset(item) for item in entry["Value"]))
+        elif entry["Type"] == "String":
+            made[tag] = attribute(tag, entry["Value"])
+    return dict(sorted(made.items()))

@@ -1,0 +1,147 @@
+"""WADO-RS out of Orthanc's storage."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from archive_service import JSON, ArchiveService, indexed_orthanc
+from datasets import KINDS, Instance, ct_study, read, same
+from dicomweb_client.api import DICOMwebClient
+from orthanc_server import OrthancServer
+from proxy_server import parts_of
+from servers import Postgres
+
+AS_STORED = "application/dicom; transfer-syntax=*"
+MANY_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_comes_as_it_was_stored(archive: ArchiveService, stored: dict[str, Instance], kind: str) -> None:
+    instance = stored[kind]
+    content = instance.path.read_bytes()
+    assert archive.get(instance.url, AS_STORED).content == content
+    assert [part for _, part in parts_of(archive.get(instance.url, MANY_AS_STORED))] == [content]
+    [model] = archive.found(f"{instance.url}/metadata")
+    assert model["00080018"]["Value"] == [instance.dataset.SOPInstanceUID]
+    for attribute in model.values():
+        if "BulkDataURI" in attribute:
+            assert attribute["BulkDataURI"].startswith(archive.url + instance.url)
+            assert requests.get(attribute["BulkDataURI"], timeout=60).status_code == 200
+
+
+def test_a_client_that_nobody_here_wrote(archive: ArchiveService, stored: dict[str, Instance]) -> None:
+    client = DICOMwebClient(archive.url)
+    for kind in ("ct", "mr-jpeg-2000", "rt-dose-multi-frame"):
+        data = stored[kind].dataset
+        uids = (data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID)
+        assert len(client.retrieve_instance_frames(*uids, frame_numbers=[1])[0]) > 0
+        assert same(client.retrieve_instance(*uids, media_types=(("application/dicom", "*"),)), data)
+        assert len(client.retrieve_study_metadata(uids[0])) == 1
+        assert client.retrieve_instance_rendered(*uids)
+
+
+@pytest.mark.parametrize("by_orthanc", [True, False])
+def test_what_was_stored_last_is_found_and_what_was_deleted_is_gone(
+    archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path, by_orthanc: bool
+) -> None:
+    study = ct_study(3, tmp_path, 16)
+    url = f"/studies/{study[0].dataset.StudyInstanceUID}"
+    for count, instance in enumerate(study, 1):
+        answer = orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60)
+        assert len(parts_of(archive.get(url, MANY_AS_STORED))) == count
+    if by_orthanc:
+        orthanc.session.delete(f"{orthanc.url}/instances/{answer.json()['ID']}", timeout=60).raise_for_status()
+    else:
+        assert requests.delete(f"{archive.url}{study[2].url}", timeout=60).status_code == 204
+        assert requests.delete(f"{archive.url}{study[2].url}", timeout=60).status_code == 404
+    assert archive.get(study[2].url, AS_STORED).status_code == 404
+    assert len(archive.found(f"{url}/instances")) == len(parts_of(archive.get(url, MANY_AS_STORED))) == 2
+    # The same UID with other content, after Orthanc has taken it in place of the first.
+    study[0].dataset.PatientComments = "corrected"
+    study[0].dataset.save_as(study[0].path)
+    orthanc.session.post(f"{orthanc.url}/instances", data=study[0].path.read_bytes(), timeout=60).raise_for_status()
+    assert archive.get(study[0].url, AS_STORED).content == study[0].path.read_bytes()
+    assert "corrected" in str(archive.found(f"{study[0].url}/metadata"))
+    assert requests.delete(f"{archive.url}{url}", timeout=60).status_code == 204
+    assert not archive.found(f"/studies?StudyInstanceUID={study[0].dataset.StudyInstanceUID}")
+
+
+def test_a_file_that_is_lost_or_cut_off_costs_one_answer(archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path) -> None:
+    study = ct_study(3, tmp_path, 64)
+    files = []
+    for instance in study:
+        answer = orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60)
+        files.append(orthanc.get(f"/instances/{answer.json()['ID']}")["FileUuid"])
+    lost, cut, whole = (orthanc.directory / uuid[:2] / uuid[2:4] / uuid for uuid in files)
+    assert whole.exists()
+    lost.unlink()
+    cut.write_bytes(cut.read_bytes()[:4000])
+    assert archive.get(study[0].url, AS_STORED).status_code == 502
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        archive.get(study[1].url, AS_STORED)
+    assert archive.get(study[2].url, AS_STORED).content == study[2].path.read_bytes()
+    assert archive.get(f"/studies/{study[0].dataset.StudyInstanceUID}", MANY_AS_STORED).status_code == 502
+    assert archive.get(study[0].url.rpartition("/")[0].removesuffix("/instances") + "/instances", JSON).status_code == 200
+
+
+def test_what_orthanc_compresses_or_keeps_elsewhere_comes_by_orthanc(postgres: Postgres, tmp_path: Path) -> None:
+    directory, work = tmp_path / "orthanc", tmp_path / "service"
+    directory.mkdir()
+    work.mkdir()
+    orthanc = indexed_orthanc(directory, postgres, "compressed", StorageCompression=True)
+    service = ArchiveService(work, orthanc, postgres.uri("compressed"))
+    try:
+        study = ct_study(2, tmp_path, 64)
+        for instance in study:
+            orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60).raise_for_status()
+        url = f"/studies/{study[0].dataset.StudyInstanceUID}"
+        parts = [part for _, part in parts_of(service.get(url, MANY_AS_STORED))]
+        assert parts == [instance.path.read_bytes() for instance in study]
+        assert len(service.found(f"{url}/metadata")) == 2
+        assert service.found(f"{url}/instances?Rows=64")
+        assert read(service.get(study[0].url, "application/dicom").content).Rows == 64
+        assert not list((work / "work").iterdir())
+    finally:
+        service.stop()
+        orthanc.stop()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that no other test's Orthanc is connected to: an Orthanc of Debian 12 doesn't get over its restart."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as directory:
+        made = Postgres(Path(directory))
+        yield made
+        made.stop()
+
+
+def test_faults_of_what_it_stands_on(own_postgres: Postgres, tmp_path: Path) -> None:
+    directory, work = tmp_path / "orthanc", tmp_path / "service"
+    directory.mkdir()
+    work.mkdir()
+    postgres = own_postgres
+    orthanc = indexed_orthanc(directory, postgres, "faults")
+    service = ArchiveService(work, orthanc, postgres.uri("faults"))
+    try:
+        [instance] = ct_study(1, tmp_path, 64)
+        orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60).raise_for_status()
+        assert service.health().status_code == 200
+        orthanc.kill()
+        # What is stored is served without it.
+        assert service.get(instance.url, AS_STORED).content == instance.path.read_bytes()
+        assert service.health().status_code == 503
+        answer = service.post(instance.path.read_bytes(), "application/dicom")
+        assert (answer.status_code, answer.json()["00081198"]["Value"][0]["00081197"]["Value"]) == (409, [0xA700])
+        orthanc.start()
+        assert service.post(instance.path.read_bytes(), "application/dicom").status_code == 200
+        postgres.stop()
+        postgres.start()
+        assert service.get(instance.url, AS_STORED).content == instance.path.read_bytes()
+        assert service.found("/studies")
+    finally:
+        service.stop()
+        orthanc.stop()

@@ -1,0 +1,205 @@
+"""QIDO-RS over Orthanc's index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import psycopg
+import pytest
+from archive_service import JSON, ArchiveService
+from datasets import Instance, ct_study
+from orthanc_server import OrthancServer
+from servers import Postgres
+
+# Who is in the archive besides others: the attribute that a search is for, as the instances have it.
+PEOPLE = {
+    "wang": {"PatientName": "Wang^XiaoDong=王^小东", "PatientID": "W1"},
+    "yamada": {"PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう", "PatientID": "Y1"},
+    "guseva": {"PatientName": "Гусева^Жанна", "PatientID": "G1"},
+    "äb": {"PatientName": "Umlaut", "PatientID": "ÄB1"},
+    "xb": {"PatientName": "Other", "PatientID": "XB1"},
+    "plus": {"PatientName": "Plus", "PatientID": "P+6"},
+    "px": {"PatientName": "Letter", "PatientID": "PX6"},
+    "blank": {"PatientName": "Blank^Padded ", "PatientID": "77654033"},
+    "star": {"PatientName": "Star^Name", "PatientID": "100%_A"},
+    "doe": {"PatientName": "DOE^Jane", "PatientID": "D1", "AccessionNumber": "acc7", "StudyDate": "20260215"},
+    "do": {"PatientName": "Do^E", "PatientID": "d1", "StudyDate": "20260301"},
+}
+
+
+@pytest.fixture(scope="module")
+def people(orthanc: OrthancServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Instance]:
+    made = {}
+    for name, attributes in PEOPLE.items():
+        [made[name]] = ct_study(1, tmp_path_factory.mktemp(name), 16, SpecificCharacterSet="ISO_IR 192", **attributes)
+        orthanc.session.post(f"{orthanc.url}/instances", data=made[name].path.read_bytes(), timeout=60).raise_for_status()
+    return made
+
+
+def names_of(archive: ArchiveService, people: dict[str, Instance], query: str) -> set[str]:
+    """Return who a search finds."""
+    by_uid = {instance.dataset.StudyInstanceUID: name for name, instance in people.items()}
+    uids = [study["0020000D"]["Value"][0] for study in archive.found(f"/studies?{query}")]
+    return {by_uid[uid] for uid in uids if uid in by_uid}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("PatientName", "王^小东", {"wang"}),
+        ("PatientName", "王*", {"wang"}),
+        ("PatientName", "=王*", {"wang"}),
+        ("PatientName", "山田^太郎", {"yamada"}),
+        ("PatientName", "Гусева^Жанна", {"guseva"}),
+        ("PatientName", "гусева*", {"guseva"}),
+        ("PatientName", "doe^jane", {"doe"}),
+        ("PatientName", "DO?^*", {"doe"}),
+        ("PatientName", "Do*", {"doe", "do"}),
+        ("PatientName", "Blank^Padded", {"blank"}),
+        ("PatientID", "ÄB1", {"äb"}),
+        ("PatientID", "?B1", {"äb", "xb"}),
+        ("PatientID", "P+6", {"plus"}),
+        ("PatientID", "77654033 ", {"blank"}),
+        ("PatientID", "100%_A", {"star"}),
+        ("PatientID", "100%*", {"star"}),
+        ("PatientID", "1__%_A", set()),
+        # A patient's identifier is as it is written (PS3.4 C.2.2.2.1).
+        ("PatientID", "D1", {"doe"}),
+        ("PatientID", "d1", {"do"}),
+        ("00080050", "acc7", {"doe"}),
+        ("AccessionNumber", "ACC7", set()),
+        ("StudyDate", "20260215", {"doe"}),
+        ("StudyDate", "20260201-20260228", {"doe"}),
+        ("StudyDate", "20260216-", {"do"}),
+        ("StudyDate", "202602-202603", {"doe", "do"}),
+        ("PatientName", "' OR 1=1 --", set()),
+        ("PatientName", "%", set()),
+    ],
+)
+def test_what_is_asked_for_is_found_and_nobody_else(
+    archive: ArchiveService, people: dict[str, Instance], key: str, value: str, expected: set[str]
+) -> None:
+    assert names_of(archive, people, urlencode({key: value})) == expected
+
+
+def test_blanks_around_a_uid_say_nothing(archive: ArchiveService, people: dict[str, Instance]) -> None:
+    uid = people["doe"].dataset.StudyInstanceUID
+    assert names_of(archive, people, f"StudyInstanceUID={uid}%20") == {"doe"}
+    listed = f"{uid},{people['do'].dataset.StudyInstanceUID}"
+    assert names_of(archive, people, f"StudyInstanceUID={listed}") == {"doe", "do"}
+    assert names_of(archive, people, f"StudyInstanceUID={quote(listed.replace(',', chr(92)))}") == {"doe", "do"}
+
+
+def test_fuzzy_matching_goes_by_words(archive: ArchiveService, people: dict[str, Instance]) -> None:
+    assert names_of(archive, people, "PatientName=jan%20doe&fuzzymatching=true") == {"doe"}
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=-1", "limit=x", "StudyDate=yesterday-", "nonsense=1", "patientname=Doe*", "includefield=all,PatientName"]
+)
+def test_what_is_wrong_is_named(archive: ArchiveService, query: str) -> None:
+    answer = archive.get(f"/studies?{query}", JSON)
+    assert answer.status_code == 400
+    assert query.partition("=")[0] in answer.json()["message"]
+
+
+def test_pages_have_everything_once(archive: ArchiveService, people: dict[str, Instance]) -> None:
+    everything = [study["0020000D"]["Value"][0] for study in archive.found("/studies")]
+    assert len(everything) == len(set(everything)) >= len(people)
+    assert [study["0020000D"]["Value"][0] for study in archive.found("/studies?offset=1")] == everything[1:]
+    pages = [archive.found(f"/studies?limit=4&offset={at}") for at in range(0, len(everything), 4)]
+    assert [study["0020000D"]["Value"][0] for page in pages for study in page] == everything
+    assert archive.get("/studies?limit=0").status_code == 204
+
+
+@pytest.fixture(scope="module")
+def study(orthanc: OrthancServer, tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
+    """Two series: one of 3 CT, and one of 2 that say another modality."""
+    made = ct_study(
+        3, tmp_path_factory.mktemp("ct"), 16, InstitutionName="Lab", StudyDescription="Both", ManufacturerModelName="M1"
+    )
+    others = ct_study(2, tmp_path_factory.mktemp("mr"), 16, Modality="MR", BodyPartExamined="HEAD")
+    for instance in others:
+        instance.dataset.StudyInstanceUID = made[0].dataset.StudyInstanceUID
+        instance.dataset.PatientID = made[0].dataset.PatientID
+        instance.dataset.save_as(instance.path)
+    for instance in [*made, *others]:
+        orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60).raise_for_status()
+    return [*made, *others]
+
+
+def test_each_level_has_what_it_must_have(archive: ArchiveService, study: list[Instance]) -> None:
+    uid = study[0].dataset.StudyInstanceUID
+    [found] = archive.found(f"/studies?StudyInstanceUID={uid}&includefield=SOPClassesInStudy")
+    assert found["00080061"]["Value"] == ["CT", "MR"]
+    assert (found["00201206"]["Value"], found["00201208"]["Value"]) == ([2], [5])
+    assert found["00080062"]["Value"] == ["1.2.840.10008.5.1.4.1.1.2"]
+    assert found["00081190"]["Value"] == [f"{archive.url}/studies/{uid}"]
+    series = archive.found(f"/studies/{uid}/series")
+    assert [(each["00080060"]["Value"], each["00201209"]["Value"]) for each in series] == [(["CT"], [3]), (["MR"], [2])]
+    instances = archive.found(f"/studies/{uid}/instances")
+    assert [each["00080018"]["Value"] for each in instances] == [[each.dataset.SOPInstanceUID] for each in study]
+    first = instances[0]
+    assert first["00080016"]["Value"] == ["1.2.840.10008.5.1.4.1.1.2"]
+    assert (first["00280010"]["Value"], first["00280100"]["Value"], first["00080060"]["Value"]) == ([16], [16], ["CT"])
+    assert first["00081190"]["Value"] == [archive.url + study[0].url]
+    of_series = archive.found(f"/studies/{uid}/series/{study[4].dataset.SeriesInstanceUID}/instances")
+    assert [each["00080018"]["Value"][0] for each in of_series] == [each.dataset.SOPInstanceUID for each in study[3:]]
+    [one] = archive.found(f"/instances?SOPInstanceUID={study[4].dataset.SOPInstanceUID}")
+    assert one["0020000E"]["Value"] == [study[4].dataset.SeriesInstanceUID]
+
+
+@pytest.mark.parametrize(
+    ("path", "count"),
+    [
+        ("/studies?ModalitiesInStudy=MR&StudyDescription=Both", 1),
+        ("/studies?ModalitiesInStudy=U?&StudyDescription=Both", 0),
+        ("/studies?InstitutionName=Lab&StudyDescription=Bo*", 1),
+        ("/series?Modality=MR&StudyDescription=Both", 1),
+        ("/series?BodyPartExamined=HE*&StudyInstanceUID={uid}", 1),
+        ("/instances?InstanceNumber=2&StudyInstanceUID={uid}", 2),
+        ("/studies/{uid}/instances?Modality=MR", 2),
+        # What the index lacks is in the files.
+        ("/series?ManufacturerModelName=M1&StudyInstanceUID={uid}", 1),
+        ("/instances?Rows=16&StudyInstanceUID={uid}", 5),
+        ("/instances?Rows=17&StudyInstanceUID={uid}", 0),
+        ("/series?RequestAttributesSequence.ScheduledProcedureStepID=1&StudyInstanceUID={uid}", 0),
+    ],
+)
+def test_keys_of_every_level(archive: ArchiveService, study: list[Instance], path: str, count: int) -> None:
+    assert len(archive.found(path.format(uid=study[0].dataset.StudyInstanceUID))) == count
+
+
+def test_all_fields_are_more_than_those_of_a_level(archive: ArchiveService, study: list[Instance]) -> None:
+    uid = study[0].dataset.StudyInstanceUID
+    few, many = archive.found(f"/studies/{uid}/series")[0], archive.found(f"/studies/{uid}/series?includefield=all")[0]
+    assert few.keys() < many.keys()
+    assert many["00081090"]["Value"] == ["M1"]
+    assert archive.found(f"/studies/{uid}/series?includefield=ManufacturerModelName")[0]["00081090"]["Value"] == ["M1"]
+
+
+def test_one_too_many_is_warned_of(orthanc: OrthancServer, postgres: Postgres, tmp_path: Path, people: dict[str, Instance]) -> None:
+    few = ArchiveService(tmp_path, orthanc, postgres.uri("archive"), ARCHIVE_DICOMWEB_MAX_RESULTS="3")
+    try:
+        answer = few.get("/studies", JSON)
+        assert (len(answer.json()), answer.headers["Warning"][:3]) == (3, "299")
+        for query in ("limit=2", "limit=3", f"PatientID={PEOPLE['doe']['PatientID']}"):
+            assert "Warning" not in few.get(f"/studies?{query}", JSON).headers
+    finally:
+        few.stop()
+
+
+def test_an_index_of_another_version_is_refused(orthanc: OrthancServer, postgres: Postgres, tmp_path: Path) -> None:
+    uri = postgres.make_database("another")
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute("CREATE TABLE globalproperties (property integer, value text)")
+        connection.execute("INSERT INTO globalproperties VALUES (1, '7')")
+    service = ArchiveService(tmp_path, orthanc, uri)
+    try:
+        answer = service.get("/studies", JSON)
+        assert (answer.status_code, "version 7" in answer.json()["message"]) == (503, True)
+        assert service.health().status_code == 503
+        assert "version 7" in service.health().json()["problems"][0]
+    finally:
+        service.stop()

@@ -1,0 +1,154 @@
+"""STOW-RS into Orthanc: an outcome for every part, however clients write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from archive_service import ArchiveService
+from datasets import Instance, ct_study
+
+TYPE = 'multipart/related; type="application/dicom"; boundary=b0und'
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> list[Instance]:
+    return ct_study(3, tmp_path, 16)
+
+
+def body(
+    contents: list[bytes], boundary: str = "b0und", kind: str = "application/dicom", after: str = "", end: str = "\r\n"
+) -> bytes:
+    """Return a body whose lines end so, with something behind each boundary."""
+    mark = f"--{boundary}"
+    parts = [f"{mark}{after}{end}Content-Type: {kind}{end}{end}".encode() + content + end.encode() for content in contents]
+    return b"".join([*parts, f"{mark}--{end}".encode()])
+
+
+def contents(study: list[Instance]) -> list[bytes]:
+    return [instance.path.read_bytes() for instance in study]
+
+
+def stored(archive: ArchiveService, study: list[Instance]) -> set[str]:
+    """Return which of a study's instances the archive has."""
+    found = archive.found(f"/studies/{study[0].dataset.StudyInstanceUID}/instances")
+    return {instance["00080018"]["Value"][0] for instance in found}
+
+
+def uids(study: list[Instance]) -> set[str]:
+    return {instance.dataset.SOPInstanceUID for instance in study}
+
+
+@pytest.mark.parametrize(
+    ("how", "content_type"),
+    [
+        ({}, TYPE),
+        ({"kind": "Application/DICOM"}, TYPE),
+        ({"kind": "application/octet-stream"}, TYPE),
+        ({"after": "  \t"}, TYPE),
+        ({"end": "\n"}, TYPE),
+        ({}, "multipart/related; boundary=b0und"),
+        ({}, "multipart/related"),
+        ({}, 'multipart/related; type="application/dicom"'),
+        ({"boundary": "a=b"}, 'multipart/related; type="application/dicom"; boundary="a=b"'),
+        ({"boundary": "a=b"}, 'multipart/related; type="application/dicom"; boundary=a=b'),
+    ],
+)
+def test_bodies_as_clients_write_them(
+    archive: ArchiveService, study: list[Instance], how: dict[str, str], content_type: str
+) -> None:
+    answer = archive.post(body(contents(study), **how), content_type)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["00081199"]["Value"]) == 3
+    assert answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0].startswith(f"{archive.url}/studies/")
+    assert stored(archive, study) == uids(study)
+    # Again, and to its study's own address.
+    assert (
+        archive.post(body(contents(study), **how), content_type, f"/studies/{study[0].dataset.StudyInstanceUID}").status_code == 200
+    )
+
+
+@pytest.mark.parametrize("content_type", ["application/dicom", "multipart/related"])
+def test_a_bare_file_is_an_instance(archive: ArchiveService, study: list[Instance], content_type: str) -> None:
+    answer = archive.post(study[0].path.read_bytes(), content_type)
+    assert answer.status_code == 200, answer.text
+    assert stored(archive, study) == uids(study[:1])
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b""])
+def test_a_body_that_is_cut_off_says_what_was_stored(archive: ArchiveService, study: list[Instance], end: bytes) -> None:
+    whole = body(contents(study)).removesuffix(b"--b0und--\r\n").removesuffix(b"\r\n") + end
+    answer = archive.post(whole, TYPE)
+    assert answer.status_code == 400
+    said = answer.json()
+    assert [each["00081155"]["Value"][0] for each in said["00081199"]["Value"]] == [
+        each.dataset.SOPInstanceUID for each in study[:2]
+    ]
+    assert len(said["00081198"]["Value"]) == 1
+    assert "ends within a part" in answer.headers["Warning"]
+    assert stored(archive, study) == uids(study[:2])
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status"),
+    [
+        (b"", TYPE, 400),
+        (b"", "application/dicom", 409),
+        (b"--b0und--\r\n", TYPE, 400),
+        (b"nonsense", TYPE, 400),
+        (b"nonsense", "multipart/related", 400),
+        (b"{}", "application/json", 415),
+        (b"--b0und\r\nContent-Type: application/dicom+json\r\n\r\n[]\r\n--b0und--", TYPE, 415),
+        (b"--b0und\r\nContent-Type: application/dicom\r\n\r\nnonsense\r\n--b0und--", TYPE, 409),
+        (b"--b0und\r\n" + b"x" * 20000 + b"\r\n\r\n", TYPE, 400),
+    ],
+)
+def test_what_is_no_instance_is_refused(archive: ArchiveService, content: bytes, content_type: str, status: int) -> None:
+    answer = archive.post(content, content_type)
+    assert answer.status_code == status, answer.text
+    if status == 409:
+        assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xC000]
+
+
+def test_each_instance_has_an_outcome(archive: ArchiveService, study: list[Instance], tmp_path: Path) -> None:
+    [other] = ct_study(1, tmp_path, 16)
+    sent = [contents(study)[0], b"nonsense", other.path.read_bytes()]
+    answer = archive.post(body(sent), TYPE, f"/studies/{study[0].dataset.StudyInstanceUID}")
+    assert answer.status_code == 202
+    failed = [each["00081197"]["Value"][0] for each in answer.json()["00081198"]["Value"]]
+    assert (len(answer.json()["00081199"]["Value"]), failed) == (1, [0xC000, 0xA900])
+
+
+def test_pieces_of_any_size(archive: ArchiveService, study: list[Instance]) -> None:
+    whole = body(contents(study))
+
+    def pieces(size: int) -> Iterator[bytes]:
+        for start in range(0, len(whole), size):
+            yield whole[start : start + size]
+
+    for size in (7, 1000, 1 << 20):
+        assert archive.post(pieces(size), TYPE).status_code == 200
+
+
+def test_a_full_disk_takes_nothing(archive: ArchiveService, study: list[Instance], tmp_path: Path) -> None:
+    told = tmp_path / "no-space"
+    full = archive.beside(tmp_path, ARCHIVE_DICOMWEB_NO_SPACE_FILE=str(told))
+    try:
+        told.write_text("/var has 12 MB free")
+        assert full.post(body(contents(study)), TYPE).status_code == 507
+        told.unlink()
+        assert full.post(body(contents(study)), TYPE).status_code == 200
+    finally:
+        full.stop()
+
+
+def test_a_body_has_a_largest_size(archive: ArchiveService, study: list[Instance], tmp_path: Path) -> None:
+    small = archive.beside(tmp_path, ARCHIVE_DICOMWEB_MAX_BODY_MEGABYTES="1")
+    try:
+        assert small.post(b"x" * 1_000_001, TYPE).status_code == 413
+        big = body([*contents(study), b"x" * 1_000_000])
+        answer = small.post(iter([big]), TYPE)
+        assert (answer.status_code, len(answer.json()["00081199"]["Value"])) == (413, 3)
+    finally:
+        small.stop()
