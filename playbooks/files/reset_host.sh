@@ -43,6 +43,8 @@ drop_databases() {
     for name in $databases; do
         ask_postgresql "drop database if exists $name with (force)" && ask_postgresql "drop role if exists $name" || true
     done
+    # Who has read Orthanc's index.
+    ask_postgresql "drop role if exists orthanc_reader" || true
 }
 
 others_in_postgresql() {
@@ -111,15 +113,41 @@ remove_nginx() {
     rm -rf /etc/nginx /var/lib/nginx
 }
 
-# nginx.conf is the site's own: the package's comes back.
+reinstall_nginx() {
+    DEBIAN_FRONTEND=noninteractive apt-get install --reinstall --yes --quiet --quiet -o Dpkg::Options::=--force-confmiss nginx-common >/dev/null || true
+}
+
+write_least_nginx() {
+    for user in nginx www-data; do
+        ! id "$user" >/dev/null 2>&1 || break
+    done
+    cat >/etc/nginx/nginx.conf <<EOF
+user $user;
+worker_processes auto;
+pid /run/nginx.pid;
+include /etc/nginx/modules-enabled/*.conf;
+events { }
+http {
+    include /etc/nginx/mime.types;
+    default_type application/octet-stream;
+    include /etc/nginx/conf.d/*.conf;
+    include /etc/nginx/sites-enabled/*;
+}
+EOF
+}
+
+# nginx.conf is the site's own: the package's comes back, or where no repository has it, the least by which others' sites are served.
 leave_nginx() {
     rm -rf /etc/nginx/nginx.conf /etc/nginx/perl /etc/nginx/tls /etc/nginx/users
     find /etc/nginx -name '*dicomweb*' -delete
     if command -v dnf >/dev/null; then
-        dnf reinstall --assumeyes --quiet nginx-core >/dev/null
+        dnf reinstall --assumeyes --quiet nginx-core >/dev/null || true
     else
-        DEBIAN_FRONTEND=noninteractive apt-get install --reinstall --yes --quiet --quiet -o Dpkg::Options::=--force-confmiss nginx-common >/dev/null
+        # apt says that it can't, and ends well.
+        reinstall_nginx
+        [ -e /etc/nginx/nginx.conf ] || { apt-get update --quiet --quiet && reinstall_nginx; } || true
     fi
+    [ -e /etc/nginx/nginx.conf ] || write_least_nginx
     rm -rf /etc/systemd/system/nginx.service.d
     systemctl daemon-reload
     systemctl enable --now nginx.service

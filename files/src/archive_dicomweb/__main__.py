@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 
 from service.http_head import HeadInTime
@@ -12,6 +11,7 @@ from service.settings import read_settings
 from service.systemd import notify
 from service.workers import listener, run
 
+from archive_dicomweb.files import forget_unfinished
 from archive_dicomweb.settings import Settings
 
 _LOG = logging.getLogger("archive_dicomweb")
@@ -25,9 +25,8 @@ def main() -> None:
         sys.exit(f"The settings are wrong.\n{error}")
     log_config = start_logging(settings.log_level, "archive_dicomweb")
     try:
-        # What a service that was killed has left is nobody's.
-        shutil.rmtree(settings.work_directory, ignore_errors=True)
-        settings.work_directory.mkdir(parents=True, mode=0o700)
+        settings.work_directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+        forget_unfinished(settings.work_directory)
         at = listener(settings.host, settings.port)
     except OSError as error:
         sys.exit(f"{error.filename or f'{settings.host}:{settings.port}'}: {error.strerror}")

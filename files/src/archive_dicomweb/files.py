@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
+import re
 import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import httpx
 from dicomweb.dataset import Dataset
 from dicomweb.errors import RequestError
-from dicomweb.metadata import model, opened
+from dicomweb.model_text import model_text
 
 from archive_dicomweb.index import StoredFile
 
+# What `new` names, and nobody else.
+_NEW = re.compile(r"[0-9a-f]{32}")
 _LOG = logging.getLogger("archive_dicomweb")
 
 
@@ -60,24 +66,42 @@ class Files:
             _LOG.error("Orthanc: %s", error or type(error).__name__)
             raise RequestError(503, "The archive can't be reached: try again later.") from None
 
-    async def attributes(self, files: Iterable[StoredFile]) -> dict[str, Dataset]:
+    async def attributes(self, files: Sequence[StoredFile]) -> dict[str, Dataset]:
         """Return the attributes of instances by the UUIDs of their files; those that can't be read are left out."""
-        made = {}
+        made = await asyncio.to_thread(self._stored_attributes, list(files))
         for file in files:
-            path = self.path(file.uuid)
-            is_stored = self.is_stored(file)
-            try:
-                if not is_stored:
-                    path = self.new()
+            if file.uuid not in made:
+                path = self.new()
+                try:
                     await self.fetch(file.identifier, path)
-                made[file.uuid] = await asyncio.to_thread(_model, path)
-            except RequestError as error:
-                _LOG.warning("file %s can't be read for a search: %s", file.uuid, error.message)
-            finally:
-                if not is_stored:
+                    made[file.uuid] = await asyncio.to_thread(_model, path)
+                except RequestError as error:
+                    _LOG.warning("file %s can't be read for a search: %s", file.uuid, error.message)
+                finally:
                     path.unlink(missing_ok=True)
         return made
 
+    def _stored_attributes(self, files: Iterable[StoredFile]) -> dict[str, Dataset]:
+        """Return the same of those that are there as they are."""
+        made = {}
+        for file in files:
+            if self.is_stored(file):
+                with contextlib.suppress(RequestError, OSError):
+                    made[file.uuid] = _model(self.path(file.uuid))
+        return made
+
+
+def forget_unfinished(work_directory: Path) -> None:
+    """Remove what a service that was killed has left."""
+    for path in work_directory.iterdir():
+        if not _NEW.fullmatch(path.name):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
 
 def _model(path: Path) -> Dataset:
-    return model(opened(path), "")
+    made: Dataset = json.loads(model_text(path, ""))
+    return made

@@ -121,6 +121,8 @@ class Index:
             await self.read(_check)
         except RequestError as error:
             return error.message
+        except psycopg.Error as error:
+            return f"Orthanc's index can't be read: {str(error).strip()[:200]}"
         return ""
 
     async def files(self, scope: Scope) -> list[StoredFile]:

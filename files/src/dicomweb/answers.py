@@ -28,6 +28,9 @@ class Stream(Response):
         async with self._holds, contextlib.aclosing(self._pieces):
             first = await anext(self._pieces, b"")
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
+                return
             await send({"type": "http.response.body", "body": first, "more_body": True})
             try:
                 async for piece in self._pieces:

@@ -22,6 +22,8 @@ from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type
 
 _STUDY, _SERIES, _UID, _CLASS = _IDENTITY = (0x0020000D, 0x0020000E, 0x00080018, 0x00080016)
 _MOST_INSTANCES = 10_000
+# Of what isn't stored, each is told in the log, and costs a stranger six bytes.
+_MOST_UNREADABLE = 100
 
 CANNOT_UNDERSTAND, MISMATCH, NOT_SUPPORTED, REFUSED, DUPLICATE = 0xC000, 0xA900, 0x0122, 0xA700, 0x0111
 """Statuses of C-STORE (PS3.4 B.2.3, PS3.7 annex C), which are the reasons that an answer gives (PS3.18 annex I)."""
@@ -60,16 +62,16 @@ class Received:
 
 
 async def receive(request: Request, directory: Path, most: int, take: Callable[[Given], Awaitable[None]] | None = None) -> Received:
-    """Write the files of a request, of `most` bytes at most, and have each one taken before the next is read.
+    """Write the files of a request, of `most` bytes at most; where `take` is given, have each taken before the next is read.
 
-    What comes after a problem isn't read. Raises RequestError (400, 413, 415) where nothing has come before it.
+    What comes after a problem isn't read. Raises RequestError (400, 413, 415) where nothing was taken before it.
     """
     answer_type(accept_of(request))
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > most:
         raise _too_long(most)
     received = Received([])
-    given = received.given
+    given, unreadable = received.given, 0
     try:
         async for media_type, content in _parts(request, most):
             if media_type in (DICOM_JSON, DICOM_XML):
@@ -83,12 +85,15 @@ async def receive(request: Request, directory: Path, most: int, take: Callable[[
             given.append(Given(path))
             if take:
                 await take(given[-1])
+                unreadable += given[-1].status == CANNOT_UNDERSTAND
+                if unreadable > _MOST_UNREADABLE:
+                    raise RequestError(400, f"More than {_MOST_UNREADABLE} parts are no DICOM files: what follows isn't read.")
             # Thousands of small ones are there at once: others have their turn between them.
             await asyncio.sleep(0)
         if not given:
             raise RequestError(400, "The body has no instance.")
     except RequestError as problem:
-        if not given:
+        if not (given and take):
             raise
         received.problem = problem
     return received

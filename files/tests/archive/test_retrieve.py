@@ -33,6 +33,15 @@ def test_each_kind_comes_as_it_was_stored(archive: ArchiveService, stored: dict[
             assert requests.get(attribute["BulkDataURI"], timeout=60).status_code == 200
 
 
+def test_head_says_what_get_would(archive: ArchiveService, stored: dict[str, Instance]) -> None:
+    for path in ("", "/metadata", "/frames/1", "/rendered"):
+        url, headers = f"{archive.url}{stored['ct'].url}{path}", {"Accept": "*/*"}
+        by_get, by_head = (requests.request(method, url, headers=headers, timeout=60) for method in ("GET", "HEAD"))
+        assert (by_head.status_code, by_head.content) == (200, b"")
+        # The boundary of each answer is its own.
+        assert by_head.headers["Content-Type"].partition("boundary")[0] == by_get.headers["Content-Type"].partition("boundary")[0]
+
+
 def test_a_client_that_nobody_here_wrote(archive: ArchiveService, stored: dict[str, Instance]) -> None:
     client = DICOMwebClient(archive.url)
     for kind in ("ct", "mr-jpeg-2000", "rt-dose-multi-frame"):
@@ -145,3 +154,13 @@ def test_faults_of_what_it_stands_on(own_postgres: Postgres, tmp_path: Path) -> 
     finally:
         service.stop()
         orthanc.stop()
+
+
+def test_it_forgets_what_it_was_at_when_it_was_killed(orthanc: OrthancServer, postgres: Postgres, tmp_path: Path) -> None:
+    """And nothing else, should the directory be another's."""
+    work = tmp_path / "work"
+    (work / ("a" * 32)).mkdir(parents=True)
+    (work / ("b" * 32)).write_bytes(b"half")
+    (work / "kept").write_bytes(b"another's")
+    ArchiveService(tmp_path, orthanc, postgres.uri("archive")).stop()
+    assert [path.name for path in work.iterdir()] == ["kept"]

@@ -120,6 +120,13 @@ def test_each_instance_has_an_outcome(archive: ArchiveService, study: list[Insta
     assert (len(answer.json()["00081199"]["Value"]), failed) == (1, [0xC000, 0xA900])
 
 
+def test_many_that_are_none_end_the_request(archive: ArchiveService, study: list[Instance]) -> None:
+    answer = archive.post(body([contents(study)[0], *[b""] * 60_000]), TYPE)
+    assert answer.status_code == 400
+    assert len(answer.json()["00081199"]["Value"]) == 1
+    assert 100 < len(answer.json()["00081198"]["Value"]) < 110
+
+
 def test_pieces_of_any_size(archive: ArchiveService, study: list[Instance]) -> None:
     whole = body(contents(study))
 

@@ -83,7 +83,8 @@ def test_archive_serves_what_it_was_sent(host: Host, web: Web, sent: Instance) -
     assert len(web.found("/studies", StudyInstanceUID=sent.dataset.StudyInstanceUID)) == 1
     assert web.get("/studies", auth=("reader", "wrong")).status_code == 401
     assert web.found("/workitems") == []
-    assert sent.dataset.SOPInstanceUID in host.run(f"curl -fsS http://127.0.0.1:8050{sent.url}/metadata")
+    [model] = host.orthanc(8050, f"{sent.url}/metadata")
+    assert model["00080018"]["Value"] == [sent.dataset.SOPInstanceUID]
 
 
 def test_proxy_asks_the_archive(host: Host, sent: Instance) -> None:
