@@ -11,8 +11,8 @@ import httpx
 from dicomweb.addresses import INSTANCE, SEARCHES, SERIES, STUDY, retrievals
 from dicomweb.transaction import Handler, Meter, Transaction, not_served
 from dicomweb.wado import Wado
-from prometheus_client import generate_latest
 from service.database import make_pool
+from service.metrics import summed
 from service.settings import read_settings
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -59,7 +59,7 @@ class _State:
         return "" if answer.status_code == 200 else f"Orthanc answers {answer.status_code}"
 
     async def metrics(self, _: Request) -> Response:
-        return Response(generate_latest(), media_type="text/plain; version=0.0.4")
+        return Response(summed(_METER.requests, _METER.seconds, _METER.cuts), media_type="text/plain; version=0.0.4")
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     chosen = settings or read_settings(Settings)
     uri = chosen.database_uri.get_secret_value()
     pool = make_pool(uri, "archive_dicomweb", chosen.database_connections, chosen.database_patience, chosen.statement_seconds)
-    index = Index(pool)
+    index = Index(pool, chosen.statement_seconds)
     user = (chosen.orthanc_user, chosen.orthanc_password.get_secret_value()) if chosen.orthanc_user else None
     limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS)
     orthanc = httpx.AsyncClient(base_url=chosen.orthanc_url, auth=user, timeout=_TIMEOUT, limits=limits, trust_env=False)

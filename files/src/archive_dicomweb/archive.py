@@ -47,7 +47,8 @@ class _StorageSource(Source):
         self._files = files
         self._identifiers = {file.uuid: file.identifier for file in found}
         self._compressed = {file.uuid for file in found if file.is_compressed}
-        self._fetched: list[Path] = []
+        self._fetched: Instance | None = None
+        self._stored_at = Path()
 
     async def each(self, scope: Scope) -> AsyncGenerator[Instance]:
         """Yield the instances of a part of it."""
@@ -68,15 +69,18 @@ class _StorageSource(Source):
         uuid = instance.path.name
         if uuid not in self._identifiers or (uuid not in self._compressed and instance.path.is_file()):
             return
-        path = self._files.new()
-        self._fetched.append(path)
-        await self._files.fetch(self._identifiers[uuid], path)
-        instance.path, instance.size = path, path.stat().st_size
+        # One after the other, so that no more than one of a study is on the disk twice.
+        await asyncio.to_thread(self.close)
+        self._fetched, self._stored_at = instance, instance.path
+        instance.path = self._files.new()
+        await self._files.fetch(self._identifiers[uuid], instance.path)
+        instance.size = instance.path.stat().st_size
 
     def close(self) -> None:
         """Remove what was fetched."""
-        for path in self._fetched:
-            path.unlink(missing_ok=True)
+        if self._fetched:
+            self._fetched.path.unlink(missing_ok=True)
+            self._fetched.path, self._fetched = self._stored_at, None
 
 
 def _instance(files: Files, file: StoredFile) -> Instance:

@@ -25,6 +25,7 @@ _IDENTIFIERS = {
     "IMAGE": frozenset({"00080018"}),
 }
 _MODALITIES = "00080061"
+_MOST_PIECES = 8
 # What everybody makes the same upper case of.
 _PLAIN = re.compile(r"[ -~]+")
 
@@ -107,7 +108,9 @@ class Conditions:
         """Have what stands between the wildcards of a value somewhere in it."""
         pieces = [piece for part in re.split(r"[*?=^]", value.strip()) for piece in [part.strip()] if _PLAIN.fullmatch(piece)]
         patterns = ("%" + re.sub(r"([\\%_])", r"\\\1", piece) + "%" for piece in pieces)
-        tests = [f"{comparison} {self._parameter(pattern)}" for pattern in patterns]
+        # A value may have thousands, each of which the database would look for in every row: the longest say most.
+        longest = sorted(patterns, key=len)[-_MOST_PIECES:]
+        tests = [f"{comparison} {self._parameter(pattern)}" for pattern in longest]
         if tests:
             self._tests.append(around.replace("{}", " AND ".join(tests)))
 

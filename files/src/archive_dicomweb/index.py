@@ -7,6 +7,7 @@ its files (`attachedfiles`).
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -73,10 +74,9 @@ class StoredFile:
 
 @dataclass
 class Resource:
-    """A study, a series or an instance, by the index's own number."""
+    """A study, a series or an instance."""
 
     level: str
-    key: int
     attributes: Dataset = field(default_factory=dict)
     indexed: frozenset[str] = frozenset()
     """Tags that the index has where the instances have them."""
@@ -85,12 +85,18 @@ class Resource:
 class Index:
     """The index. Each method raises RequestError (503) where the database stays away, or takes too long."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, seconds: float) -> None:
+        """`seconds` is how long all statements of a search may take together; 0 for any."""
         self._pool = pool
+        self._seconds = seconds
         self._known_until = 0.0
 
+    def deadline(self) -> float:
+        """Return until when a search that begins now may go on, by the monotonic clock."""
+        return time.monotonic() + (self._seconds or math.inf)
+
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Connection]:
+    async def _reading(self) -> AsyncIterator[Connection]:
         """Have a connection, in one view of the database."""
         try:
             async with self._pool.connection() as connection, connection.transaction():
@@ -105,7 +111,7 @@ class Index:
         """Return what `work` reads; it is called again where the connection is lost, as a restart of the database ends each."""
         for _ in range(self._pool.max_size + 1):
             try:
-                async with self.reading() as connection:
+                async with self._reading() as connection:
                     # An upgrade of Orthanc may change it at any time.
                     if time.monotonic() > self._known_until:
                         await _check(connection)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any
 
-from dicomweb.dataset import Dataset, element, values
+from dicomweb.dataset import Dataset, element, first
 from dicomweb.http import many_datasets, public_url, warning_headers
 from dicomweb.instances import Scope
 from dicomweb.levels import LEVELS, RETURNED, UNIQUE, level_of
 from dicomweb.matching import Test, test_of
 from dicomweb.query import Matching, Query
-from dicomweb.search import read_search
-from service.database import Connection
+from dicomweb.search import TOO_MANY, read_search
+from service.database import Connection, took_too_long
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,7 +30,6 @@ _COMPUTED = {
     "SERIES": frozenset((_SERIES_INSTANCES,)),
     "IMAGE": frozenset((_AVAILABILITY,)),
 }
-_TOO_MANY = "The number of results exceeded the maximum supported by the server. Additional results can be requested."
 
 
 class Search:
@@ -81,7 +80,11 @@ class Search:
         return made
 
     async def _matching(self, connection: Connection) -> AsyncIterator[Dataset]:
+        deadline = self._index.deadline()
         async for page in self._pages(connection, self._conditions()):
+            # Pages without a match say nothing, and an archive has many.
+            if time.monotonic() > deadline:
+                raise took_too_long()
             resources = await self._with_attributes(connection, page)
             for keys in page:
                 above: Dataset = {}
@@ -90,7 +93,7 @@ class Search:
                         break
                     above = above | resources[key].attributes
                 else:
-                    yield await self._result(above)
+                    yield self._result(above)
 
     async def _pages(self, connection: Connection, conditions: Conditions) -> AsyncIterator[list[tuple[int, ...]]]:
         """Yield the keys of what the conditions let through, from the study's down, so many at a time."""
@@ -122,7 +125,7 @@ class Search:
         made: dict[int, Resource] = {}
         for depth, level in enumerate(self._levels):
             for keys in page:
-                made.setdefault(keys[depth], Resource(level, keys[depth]))
+                made.setdefault(keys[depth], Resource(level))
         await self._index.fill(connection, made)
         for level in self._levels:
             of_level = {key: resource for key, resource in made.items() if resource.level == level}
@@ -176,14 +179,14 @@ class Search:
                 missing = {tag for tag in read if level_of(tag, self._lowest) == level and tag not in resource.attributes}
             resource.attributes.update((tag, read[tag]) for tag in missing if tag in read)
 
-    async def _result(self, attributes: Dataset) -> Dataset:
+    def _result(self, attributes: Dataset) -> Dataset:
         if self._query.include_all:
-            return dict(sorted(attributes.items()))
-        return dict(sorted((tag, value) for tag, value in attributes.items() if tag in self._wanted))
+            return attributes
+        return {tag: value for tag, value in attributes.items() if tag in self._wanted}
 
 
 def _addressed(attributes: Dataset, levels: Iterable[str], base: str) -> Dataset:
-    uids: list[Any] = [next(iter(values(attributes, UNIQUE[level])), "") for level in levels]
+    uids = [first(attributes, UNIQUE[level]) or "" for level in levels]
     return dict(sorted((attributes | {_RETRIEVE_URL: element("UR", Scope(*uids).address(base))}).items()))
 
 
@@ -194,7 +197,8 @@ async def answer_search(index: Index, files: Files, most: int, lowest: str, requ
     search = Search(index, files, lowest, asked.query, asked.given)
     found, is_cut = await search.results(limit)
     levels = LEVELS[: LEVELS.index(lowest) + 1]
-    results = [_addressed(attributes, levels, public_url(request)) for attributes in found]
+    base = public_url(request)
+    results = [_addressed(attributes, levels, base) for attributes in found]
     is_too_much = is_cut and limit == most and asked.query.limit != most
-    headers = {"Cache-Control": "no-cache"} | warning_headers(request, (_TOO_MANY,) if is_too_much else ())
+    headers = {"Cache-Control": "no-cache"} | warning_headers(request, (TOO_MANY,) if is_too_much else ())
     return many_datasets(results, asked.kind, 200, headers) if results else Response(status_code=204, headers=headers)

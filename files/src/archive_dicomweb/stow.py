@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import shutil
@@ -13,10 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-from dicomweb.errors import RequestError
 from dicomweb.stow import CANNOT_UNDERSTAND, MISMATCH, REFUSED, Given, answered, identify, receive
 from dicomweb.wado import checked_uid
-from service.free_space import check_space
+from service.free_space import check_space, refused
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -48,8 +46,7 @@ class Storing:
             received = await receive(request, directory, self._most, partial(self._take, study))
         except OSError as error:
             _LOG.error("%s: %s", directory.parent, error.strerror)
-            status = 507 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
-            raise RequestError(status, "There is no space for what was sent: nothing of it is stored.") from None
+            raise refused(error, "There is no space for what was sent: nothing of it is stored.") from None
         finally:
             await asyncio.to_thread(partial(shutil.rmtree, directory, ignore_errors=True))
         return answered(request, received, study)

@@ -35,11 +35,11 @@ _LARGEST_SEQUENCE = 1 << 20
 _DEEPEST = 16
 # Addresses of bulk data are put in at last. A value's own quotation marks are escaped, so no value looks like this.
 _ADDRESS = '"BulkDataURI":"'
-# Texts by what they were made of; of values up to 1,024 bytes, and of sequences up to 16 KB.
+# Texts by what they were made of; of values up to 1,024 bytes, and of sequences up to 4 KB.
 _attributes: dict[tuple[Any, ...], str] = {}
 _sequences: dict[tuple[Any, ...], str] = {}
 _MOST_ATTRIBUTES, _MOST_SEQUENCES = 20_000, 1_000
-_LARGEST_ATTRIBUTE, _LARGEST_KEPT_SEQUENCE = 1024, 1 << 14
+_LARGEST_ATTRIBUTE, _LARGEST_KEPT_SEQUENCE = 1024, 1 << 12
 
 
 class _NotSoSimpleError(Exception):
@@ -54,7 +54,8 @@ def model_text(path: Path, bulk_url: str) -> str:
     try:
         with path.open("rb", buffering=0) as file:
             text = _Reader(file.fileno()).text()
-    except (_NotSoSimpleError, struct.error):
+    except Exception:
+        # Too deep, broken, or just not so simple: what it is, or what is wrong with it, pydicom says.
         return write_json(model(opened(path), bulk_url))
     return text.replace(_ADDRESS, f"{_ADDRESS}{bulk_url}/")
 

@@ -13,6 +13,8 @@ from dicomweb.negotiation import answer_type
 from dicomweb.query import Query, parse_query
 from dicomweb.wado import checked_uid
 
+TOO_MANY = "The number of results exceeded the maximum supported by the server. Additional results can be requested."
+"""The Warning of an answer that is cut (PS3.18 8.3.4.4)."""
 _LEVELS = {"study": "STUDY", "series": "SERIES"}
 
 

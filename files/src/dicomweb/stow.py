@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dimse.part10 import read_syntax, read_texts_slowly
+from service.free_space import refused
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -92,10 +93,13 @@ async def receive(request: Request, directory: Path, most: int, take: Callable[[
             await asyncio.sleep(0)
         if not given:
             raise RequestError(400, "The body has no instance.")
-    except RequestError as problem:
+    except (RequestError, OSError) as problem:
         if not (given and take):
             raise
-        received.problem = problem
+        # What was taken stays: the answer says so.
+        received.problem = (
+            refused(problem, f"The rest isn't read: {problem.strerror}.") if isinstance(problem, OSError) else problem
+        )
     return received
 
 

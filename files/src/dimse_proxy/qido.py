@@ -13,7 +13,7 @@ from dicomweb.instances import Scope
 from dicomweb.levels import ALL, LEVELS, RETURNED, UID_KEYWORDS, UNIQUE, level_of
 from dicomweb.metadata import model
 from dicomweb.query import Query
-from dicomweb.search import read_search
+from dicomweb.search import TOO_MANY, read_search
 from pydicom.dataset import Dataset
 from starlette.requests import Request
 from starlette.responses import Response
@@ -88,9 +88,7 @@ class Search:
         rows: list[Dataset] = []
         is_cut = await self._descend(start, above, wanted, rows)
         if is_cut and (self._query.limit is None or self._query.limit > _MOST_RESULTS):
-            self.warnings.append(
-                "The number of results exceeded the maximum supported by the server. Additional results can be requested."
-            )
+            self.warnings.append(TOO_MANY)
         return rows[self._query.offset : wanted]
 
     async def _descend(self, depth: int, above: Dataset, wanted: int, rows: list[Dataset]) -> bool:

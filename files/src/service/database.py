@@ -13,8 +13,8 @@ Connection = AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
 
 
-def make_pool(uri: str, name: str, most: int, patience: float, statement_seconds: float = 0, **options: Any) -> Pool:
-    """Return a pool, not yet open, of at most `most` connections of the application `name`, whose further settings `options` are.
+def make_pool(uri: str, name: str, most: int, patience: float, statement_seconds: float = 0) -> Pool:
+    """Return a pool, not yet open, of at most `most` connections of the application `name`.
 
     No statement takes longer than `statement_seconds` (0: any). `patience` is how long whoever wants a connection waits for a
     database that is away, in seconds. A connection that a restart of the database has ended is lent all the same, and found out by
@@ -28,7 +28,7 @@ def make_pool(uri: str, name: str, most: int, patience: float, statement_seconds
     }
     given = conninfo_to_dict(uri)
     kept = {key: value for key, value in defaults.items() if key not in given}
-    return AsyncConnectionPool(uri, min_size=min(2, most), max_size=most, open=False, timeout=patience, kwargs=kept | options)
+    return AsyncConnectionPool(uri, min_size=min(2, most), max_size=most, open=False, timeout=patience, kwargs=kept)
 
 
 def unavailable() -> RequestError:

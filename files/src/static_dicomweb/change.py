@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import shutil
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 from dicomweb.errors import RequestError
 from dicomweb.stow import CANNOT_UNDERSTAND, DUPLICATE, Given, answered, identify, receive
 from dicomweb.wado import checked_uid
-from service.free_space import check_space
+from service.free_space import check_space, refused
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -37,8 +36,7 @@ async def store(layout: Layout, base: str, most: int, no_space_file: Path | None
         await asyncio.to_thread(_render, layout, base, [each for each in received.given if each.status is None])
     except OSError as error:
         _LOG.error("%s: %s", layout.root, error.strerror)
-        status = 507 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
-        raise RequestError(status, "The tree's disk takes nothing more: nothing of this is published.") from None
+        raise refused(error, "The tree's disk takes nothing more: nothing of this is published.") from None
     finally:
         await asyncio.to_thread(partial(shutil.rmtree, directory, ignore_errors=True))
     return answered(request, received, study, f"{base}/")

@@ -110,7 +110,9 @@ def test_what_orthanc_compresses_or_keeps_elsewhere_comes_by_orthanc(postgres: P
         url = f"/studies/{study[0].dataset.StudyInstanceUID}"
         parts = [part for _, part in parts_of(service.get(url, MANY_AS_STORED))]
         assert parts == [instance.path.read_bytes() for instance in study]
+        # What was fetched first is fetched again where it is asked for again.
         assert len(service.found(f"{url}/metadata")) == 2
+        assert service.get(f"{url}/rendered", "image/png").status_code == 200
         assert service.found(f"{url}/instances?Rows=64")
         assert read(service.get(study[0].url, "application/dicom").content).Rows == 64
         assert not list((work / "work").iterdir())

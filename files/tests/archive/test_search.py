@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
+import requests
 from archive_service import JSON, ArchiveService
 from datasets import Instance, ct_study
 from orthanc_server import OrthancServer
@@ -203,3 +204,30 @@ def test_an_index_of_another_version_is_refused(orthanc: OrthancServer, postgres
         assert "version 7" in service.health().json()["problems"][0]
     finally:
         service.stop()
+
+
+def test_a_pattern_of_thousands_of_pieces_is_found_at_once(archive: ArchiveService, people: dict[str, Instance]) -> None:
+    assert names_of(archive, people, "PatientName=" + "*e" * 2000) == set()
+    assert names_of(archive, people, "PatientName=D*O*E*J*A*N*E*" + "*" * 2000) == {"doe"}
+
+
+def test_a_search_has_its_time(archive: ArchiveService, people: dict[str, Instance], tmp_path: Path) -> None:
+    brief = archive.beside(tmp_path, ARCHIVE_DICOMWEB_STATEMENT_SECONDS="0.001")
+    try:
+        assert brief.get("/studies?ManufacturerModelName=none", JSON).status_code == 503
+    finally:
+        brief.stop()
+
+
+def test_metrics_are_those_of_all_workers(archive: ArchiveService, tmp_path: Path) -> None:
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    counted = archive.beside(tmp_path, PROMETHEUS_MULTIPROC_DIR=str(directory))
+    try:
+        for _ in range(12):
+            counted.get("/studies?limit=1")
+        for _ in range(6):
+            page = requests.get(counted.url.replace("/dicom-web", "/metrics"), timeout=60).text
+            assert 'archive_dicomweb_requests_total{status="200",transaction="search"} 12.0' in page
+    finally:
+        counted.stop()

@@ -150,6 +150,17 @@ def test_a_full_disk_takes_nothing(archive: ArchiveService, study: list[Instance
         full.stop()
 
 
+def test_a_disk_that_fills_up_says_what_was_stored(archive: ArchiveService, study: list[Instance], small_disk: Path) -> None:
+    full = archive.beside(small_disk.parent, ARCHIVE_DICOMWEB_WORK_DIRECTORY=str(small_disk))
+    try:
+        answer = full.post(body([*contents(study), b"x" * 1_000_000]), TYPE)
+        assert answer.status_code == 507, answer.text
+        assert len(answer.json()["00081199"]["Value"]) == 3
+        assert stored(archive, study) == uids(study)
+    finally:
+        full.stop()
+
+
 def test_a_body_has_a_largest_size(archive: ArchiveService, study: list[Instance], tmp_path: Path) -> None:
     small = archive.beside(tmp_path, ARCHIVE_DICOMWEB_MAX_BODY_MEGABYTES="1")
     try:
