@@ -20,6 +20,8 @@ export ANSIBLE_FORCE_COLOR := $(if $(shell test -t 1 && echo tty),1,0)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Another checkout's, where a shell has them: parts of its test would run in this one's.
 unexport MOLECULE_PROJECT_DIRECTORY MOLECULE_SCENARIO_DIRECTORY MOLECULE_SCENARIO_NAME MOLECULE_INVENTORY_FILE
+# Some build machines set it: each of the hundreds of plays and services that the test starts would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 ohif := .cache/ohif/package/dist/index.html
 ohif_version := 3.12.10
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -38,22 +40,25 @@ define installed
   $(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: help lab lab-down pipeline pipeline-down test check lint unit molecule bench clean client-packages test-packages
+.PHONY: help lab lab-down pipeline pipeline-down test check lint unit molecule bench clean python client-packages test-packages installed
 
 help: ## list what can be made
 	@sed -n 's/^# make/make/p' Makefile
 
-.venv/.installed: requirements.txt requirements-dev.txt $(wildcard files/requirements/*.txt)
+python:
 	@command -v $(PYTHON) >/dev/null || { echo "Install Python 3.11 or newer, or name one by PYTHON=" >&2; exit 1; }
 	@$(PYTHON) $(new_enough) || \
 	  { echo "$$($(PYTHON) --version) is too old: name a Python of 3.11 or newer by PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { $(sudo) apt-get update -q && $(sudo) apt-get install -q -y --no-install-recommends python3-venv; }
+
+# Byte code is made of what is imported, when it is: of 26,000 files, most of them Ansible's collections, a tenth ever is.
+.venv/.installed: requirements.txt requirements-dev.txt $(wildcard files/requirements/*.txt) | python
 	@[ ! -L .venv ] || { echo ".venv is a link to $$(readlink .venv), which isn't this checkout's to empty: remove it" >&2; exit 1; }
 	@echo "Installing the control node's tools into .venv"
 	$(PYTHON) -m venv --clear .venv
-	$(bin)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
-	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes $(foreach lock,$(wildcard files/requirements/*.txt),--requirement $(lock))
+	$(bin)/pip install --quiet --no-compile --disable-pip-version-check --requirement requirements-dev.txt
+	$(bin)/pip install --quiet --no-compile --disable-pip-version-check --require-hashes $(foreach lock,$(wildcard files/requirements/*.txt),--requirement $(lock))
 	touch $@
 
 client-packages:
@@ -61,6 +66,10 @@ client-packages:
 
 test-packages:
 	$(call installed,$(test_packages))
+
+# Side by side: each takes a minute on a machine that has nothing.
+installed: python
+	@$(MAKE) test-packages & packages=$$!; $(MAKE) .venv/.installed && wait $$packages || { wait $$packages; exit 1; }
 
 lab: .venv/.installed client-packages ## build the site on a bare host of the lab and send a study to it
 	$(bin)/ansible-playbook playbooks/lab_up.yml -e lab_suite=$(LAB_SUITE)
@@ -85,10 +94,10 @@ pipeline-down: .venv/.installed ## remove the pipeline's host with all that is i
 # One after another they would take an hour. Those that fail most easily, and those that take longest, begin.
 scenarios := default el9 pipeline static hostile proxy worklist airgap hospital upstream
 parts := unit lint $(scenarios:%=molecule-%)
-test: .venv/.installed test-packages $(ohif) ## everything that is checked
+test: installed $(ohif) ## everything that is checked
 	$(bin)/python molecule/run_parts.py --jobs $(JOBS) $(parts)
 
-check: .venv/.installed test-packages $(ohif) ## what is checked before each commit
+check: installed $(ohif) ## what is checked before each commit
 	$(bin)/python molecule/run_parts.py --jobs $(JOBS) unit lint molecule-upstream
 
 lint: .venv/.installed
@@ -122,7 +131,7 @@ define alone
   { status=$$?; [ $$status -ne 75 ] || echo "The scenario $(1) is being run on this machine already: wait for its end." >&2; exit $$status; }
 endef
 
-molecule: .venv/.installed test-packages ## the scenarios alone
+molecule: installed ## the scenarios alone
 	$(bin)/python molecule/run_parts.py --jobs $(JOBS) $(scenarios:%=molecule-%)
 
 molecule-%: .venv/.installed test-packages
