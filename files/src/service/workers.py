@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import multiprocessing
 import os
+import signal
 import socket
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 _FIRST_PASSED_SOCKET = 3
+_fork = multiprocessing.get_context("fork")
 
 
 class _Worker(multiprocess.Process):
-    """uvicorn's worker, of whose end its supervisor hears at once.
+    """uvicorn's worker, forked off its supervisor, which hears of its end at once.
+
+    uvicorn starts a new Python for each, which reads for seconds what its supervisor has in its memory, and needs that memory once
+    more. The supervisor runs no threads and has no connections that it could share with what it forks.
 
     uvicorn keeps the worker's end of their pipe open in the supervisor, too. So where a worker is killed before it answers, as
     while it starts, the supervisor waits for an answer as long as it would for one that is slow: nobody takes its place for a
     minute, and nobody is told to stop.
     """
 
+    _all: ClassVar[WeakSet[_Worker]] = WeakSet()
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self.process = _fork.Process(target=self._answer, args=(sockets,))  # type: ignore[assignment]
+        self._all.add(self)
+
     def start(self) -> None:
         """Start it, with its end of the pipe its own."""
-        super().start()
+        # Else one that is told to end before it has handlers of its own would hear of it by its supervisor's, and stay.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, multiprocess.SIGNALS)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.child_conn.close()
+
+    def always_pong(self) -> None:
+        """Answer the supervisor, in a thread of the worker, until it leaves."""
+        with contextlib.suppress(EOFError, OSError):
+            super().always_pong()
+
+    def _answer(self, sockets: list[socket.socket]) -> None:
+        """Be the worker: without what the supervisor has of its own."""
+        for number in multiprocess.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, multiprocess.SIGNALS)
+        for worker in self._all:
+            worker.parent_conn.close()
+        self.config.configure_logging()
+        self.target(sockets)
 
 
 multiprocess.Process = _Worker  # type: ignore[misc]
@@ -44,6 +80,8 @@ def run(factory: str, workers: int, at: socket.socket, log_config: dict[str, Any
 
     `factory` is what makes an application (`module:function`), `options` are uvicorn's.
     """
+    # Once, for all workers.
+    importlib.import_module(factory.partition(":")[0])
     config = uvicorn.Config(
         factory,
         factory=True,

@@ -46,7 +46,8 @@ def workers(service: Service) -> list[int]:
     found = []
     for child in map(int, children):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            # One that has ended, and wasn't waited for yet, has none.
+            if Path(f"/proc/{child}/cmdline").read_bytes():
                 found.append(child)
     return found
 

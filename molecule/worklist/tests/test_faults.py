@@ -61,7 +61,7 @@ class Subscriber(threading.Thread):
         return [(about, dataset["00741000"]["Value"][0]) for kind, about, dataset in list(self.received.values()) if kind == 1]
 
 
-KILL_WORKERS = "pkill -KILL -P $(systemctl show --property=MainPID --value pyupsrs.service) -f spawn_main"
+KILL_WORKERS = "pkill -KILL -P $(systemctl show --property=MainPID --value pyupsrs.service)"
 FAULTS = [
     KILL_WORKERS,
     "systemctl restart postgresql@17-main.service",
@@ -132,7 +132,7 @@ def test_a_thousand_changes_under_faults(host: Host, client: Client) -> None:
 
 
 def workers(host: Host) -> set[str]:
-    return set(host.run("pgrep -P $(systemctl show --property=MainPID --value pyupsrs.service) -f spawn_main || true").split())
+    return set(host.run("pgrep -P $(systemctl show --property=MainPID --value pyupsrs.service) || true").split())
 
 
 @pytest.mark.parametrize("command", ["systemctl restart pyupsrs.service", "systemctl reload pyupsrs.service"])
