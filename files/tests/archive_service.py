@@ -50,6 +50,7 @@ class ArchiveService:
             "ARCHIVE_DICOMWEB_STORAGE": str(orthanc.directory),
             "ARCHIVE_DICOMWEB_ORTHANC_URL": orthanc.url,
             "ARCHIVE_DICOMWEB_WORK_DIRECTORY": str(directory / "work"),
+            "ARCHIVE_DICOMWEB_METADATA_DIRECTORY": str(directory / "metadata"),
             "PYTHONPATH": str(SOURCES),
             **settings,
         }
@@ -61,7 +62,11 @@ class ArchiveService:
         made.port = free_port()
         made.url = f"http://127.0.0.1:{made.port}/dicom-web"
         made.log = directory / "service.log"
-        own = {"ARCHIVE_DICOMWEB_PORT": str(made.port), "ARCHIVE_DICOMWEB_WORK_DIRECTORY": str(directory / "work")}
+        own = {
+            "ARCHIVE_DICOMWEB_PORT": str(made.port),
+            "ARCHIVE_DICOMWEB_WORK_DIRECTORY": str(directory / "work"),
+            "ARCHIVE_DICOMWEB_METADATA_DIRECTORY": str(directory / "metadata"),
+        }
         made._settings = self._settings | own | settings
         made.start()
         return made

@@ -10,7 +10,6 @@ from functools import partial
 import httpx
 from dicomweb.addresses import INSTANCE, SEARCHES, SERIES, STUDY, retrievals
 from dicomweb.transaction import Handler, Meter, Transaction, not_served
-from dicomweb.wado import Wado
 from service.database import make_pool
 from service.metrics import summed
 from service.settings import read_settings
@@ -23,6 +22,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from archive_dicomweb.archive import Archive
 from archive_dicomweb.files import Files
 from archive_dicomweb.index import Index
+from archive_dicomweb.kept import Kept
+from archive_dicomweb.metadata import KeptWado
 from archive_dicomweb.removal import delete
 from archive_dicomweb.search import answer_search
 from archive_dicomweb.settings import Settings
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS)
     orthanc = httpx.AsyncClient(base_url=chosen.orthanc_url, auth=user, timeout=_TIMEOUT, limits=limits, trust_env=False)
     files = Files(chosen.storage, chosen.work_directory, orthanc)
+    kept = Kept(chosen.metadata_directory, chosen.metadata_megabytes * 1_000_000)
     storing = Storing(orthanc, files, chosen.max_body_megabytes * 1_000_000, chosen.no_space_file)
 
     @contextlib.asynccontextmanager
@@ -90,7 +92,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     routes += [Route(path, storage, methods=["POST"]) for path in ("/studies", STUDY)]
     deletion = _transaction("delete", partial(delete, index, orthanc))
     routes += [Route(path, deletion, methods=["DELETE"]) for path in (STUDY, SERIES, INSTANCE)]
-    routes += retrievals(Wado(Archive(index, files)), _transaction)
+    routes += retrievals(KeptWado(Archive(index, files), index, kept), _transaction)
     served: list[BaseRoute] = [
         Route("/health", state.health, methods=["GET"]),
         Route("/metrics", state.metrics, methods=["GET"]),

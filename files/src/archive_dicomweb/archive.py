@@ -76,6 +76,10 @@ class _StorageSource(Source):
         await self._files.fetch(self._identifiers[uuid], instance.path)
         instance.size = instance.path.stat().st_size
 
+    def stays(self, instance: Instance) -> bool:
+        """Return whether its file is Orthanc's own."""
+        return instance is not self._fetched
+
     def close(self) -> None:
         """Remove what was fetched."""
         if self._fetched:

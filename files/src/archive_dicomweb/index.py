@@ -135,6 +135,10 @@ class Index:
         """Return the files of a scope, in the order in which series and instances came."""
         return await self.read(lambda connection: _files(connection, scope))
 
+    async def signature(self, scope: Scope) -> str:
+        """Return `signature_of` the files of a scope, nothing where there are none."""
+        return await self.read(lambda connection: _signature(connection, scope))
+
     async def identifiers(self, scope: Scope) -> list[str]:
         """Return Orthanc's own identifiers of a study, a series or an instance: of several, where patients have it in common."""
         return await self.read(lambda connection: _identifiers(connection, scope))
@@ -253,6 +257,21 @@ async def _check(connection: Connection) -> None:
     version = found[0] if found else "none"
     if version != SCHEMA:
         raise RequestError(503, f"Orthanc's index is of version {version}, and this service reads version {SCHEMA}.")
+
+
+async def _signature(connection: Connection, scope: Scope) -> str:
+    conditions = _conditions(scope)
+    cursor = await connection.execute(
+        f"""{conditions.beginning}
+        SELECT encode(sha256(string_agg(file.uuid, ',' ORDER BY series.internalid, image.internalid)::bytea), 'hex')
+        FROM resources study JOIN resources series ON series.parentid = study.internalid
+        JOIN resources image ON image.parentid = series.internalid
+        JOIN attachedfiles file ON file.id = image.internalid AND file.filetype = {_DICOM_FILE}
+        WHERE study.resourcetype = 1 AND {conditions.text}""",
+        conditions.given,
+    )
+    found = await cursor.fetchone()
+    return (found and found[0]) or ""
 
 
 async def _files(connection: Connection, scope: Scope) -> list[StoredFile]:

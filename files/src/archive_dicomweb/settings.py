@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     orthanc_password: SecretStr = SecretStr("")
     work_directory: Path
     """Where files are made, for as long as their request takes."""
+    metadata_directory: Path
+    """Where metadata that were asked for are kept, compressed."""
+    metadata_megabytes: Annotated[int, Field(ge=0)] = 1024
+    """Most that is kept there; 0 for nothing."""
     no_space_file: Path | None = None
     """While it is there, nothing is stored."""
     max_body_megabytes: Annotated[int, Field(ge=1)] = 4096

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,8 +15,14 @@ from dicomweb.instances import CutError
 class Stream(Response):
     """An answer in pieces. What it holds open is left when it ends, in whatever way."""
 
-    def __init__(self, pieces: AsyncGenerator[bytes], media_type: str, holds: contextlib.AsyncExitStack) -> None:
-        super().__init__(None, 200, media_type=media_type)
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes],
+        media_type: str,
+        holds: contextlib.AsyncExitStack,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(None, 200, headers, media_type)
         del self.headers["content-length"]
         self._pieces = pieces
         self._holds = holds

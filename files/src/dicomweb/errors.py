@@ -14,3 +14,7 @@ class RequestError(Exception):
         self.status = status
         self.message = message
         self.warning = warning
+
+    def __reduce__(self) -> tuple[type[RequestError], tuple[int, str, str | None]]:
+        """Return what another process makes it of."""
+        return RequestError, (self.status, self.message, self.warning)

@@ -122,3 +122,7 @@ class Source:
             if instance.state == "broken" or self.is_done:
                 raise CutError(f"instance {instance.uid} broke off") from self.error
             await self._changed.wait()
+
+    def stays(self, instance: Instance) -> bool:
+        """Return whether a file that is whole is there until the scope is left, and not only until the next one is asked for."""
+        return self.is_done

@@ -62,3 +62,9 @@ def answer_type(accept: str, offered: Sequence[str] = (DICOM_JSON, DICOM_XML)) -
         if found:
             return found
     raise RequestError(406, f"The Accept header takes none of {', '.join(offered)}.")
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Return whether an Accept-Encoding header takes gzip (RFC 9110 12.5.3)."""
+    weights = {name: _weight(parameters) for name, parameters in map(_parsed, accepted.split(","))}
+    return weights.get("gzip", weights.get("*", 0.0)) > 0

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-import anyio
 from dimse.part10 import EXPLICIT
 from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomweb.answers import Stream
 from dicomweb.attributes import is_uid
+from dicomweb.decoders import Decoders
 from dicomweb.errors import RequestError
 from dicomweb.http import accept_of, pairs, public_url
 from dicomweb.instances import Instance, Scope, Source
@@ -30,7 +31,8 @@ from dicomweb.syntaxes import NATIVE, frame_type, media_type
 
 OCTETS, MULTIPART = "application/octet-stream", "multipart/related"
 ANY_SYNTAX = "*"
-_Result = TypeVar("_Result")
+# Models that one process makes at a time, and how many times as many are made ahead of what is sent.
+_MODELS_AT_ONCE, _AHEAD = 50, 2
 # Of a picture that is asked for, in pixels.
 _LARGEST_SIDE = 8192
 
@@ -46,15 +48,11 @@ class Archive(Protocol):
 
 
 class Wado:
-    """Answers retrievals. What decodes pixels runs in a few threads, so that many requests can't fill the memory."""
+    """Answers retrievals."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._decoders: anyio.CapacityLimiter | None = None
-
-    async def _decode(self, work: Callable[[], _Result]) -> _Result:
-        self._decoders = self._decoders or anyio.CapacityLimiter(2)
-        return await anyio.to_thread.run_sync(work, limiter=self._decoders)
+        self._decoders = Decoders()
 
     async def retrieve(self, request: Request) -> Response:
         """Answer with the instances of a study or series, or one, as DICOM files."""
@@ -92,7 +90,7 @@ class Wado:
         await source.whole(instance)
         made = self._archive.new_file()
         try:
-            await self._decode(partial(transcoded, instance.path, syntax, made))
+            await self._decoders.decode(transcoded, instance.path, syntax, made)
             other = replace(instance, path=made, syntax=syntax, size=made.stat().st_size)
             async for piece in source.content(other):
                 yield piece
@@ -114,16 +112,41 @@ class Wado:
     async def _models(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[dict[str, object]]:
         async for instance in source.each(scope):
             await source.whole(instance)
-            yield await self._decode(partial(_model, instance.path, f"{instance.scope.address(base)}/bulkdata"))
+            yield await self._decoders.read(_model, instance.path, f"{instance.scope.address(base)}/bulkdata")
 
     async def _json(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[bytes]:
-        before = "["
-        async for instance in source.each(scope):
-            await source.whole(instance)
-            text = await self._decode(partial(model_text, instance.path, f"{instance.scope.address(base)}/bulkdata"))
-            yield (before + text).encode()
-            before = ","
+        before = b"["
+        async with contextlib.aclosing(self._texts(source, scope, base)) as texts:
+            async for text in texts:
+                yield before + text
+                before = b","
         yield b"]"
+
+    async def _texts(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[bytes]:
+        """Yield the models of instances, joined by commas: one by one as they come, many at a time of those that are there."""
+        waiting: list[tuple[Path, str]] = []
+        running: deque[asyncio.Task[bytes]] = deque()
+        try:
+            async for instance in source.each(scope):
+                await source.whole(instance)
+                waiting.append((instance.path, f"{instance.scope.address(base)}/bulkdata"))
+                is_alone = not source.stays(instance)
+                if is_alone or len(waiting) == _MODELS_AT_ONCE:
+                    run = self._decoders.read if is_alone else self._decoders.decode
+                    running.append(asyncio.create_task(run(_models_text, waiting)))
+                    waiting = []
+                while len(running) > (0 if is_alone else _AHEAD):
+                    yield await running.popleft()
+            if waiting:
+                # Of a few, a process would be started in vain.
+                run = self._decoders.decode if running else self._decoders.read
+                running.append(asyncio.create_task(run(_models_text, waiting)))
+            while running:
+                yield await running.popleft()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _xml(self, source: Source, scope: Scope, parts: Parts, base: str) -> AsyncGenerator[bytes]:
         async for made in self._models(source, scope, base):
@@ -134,7 +157,8 @@ class Wado:
         """Answer with one value of an instance."""
         scope = scope_of(request)
         is_single = _wants_single(accept_of(request), OCTETS)
-        content = await self._of_one(scope, lambda instance: bulk(opened(instance.path), request.path_params["path"]))
+        async with self._one(scope) as instance:
+            content = await self._decoders.read(_bulk, instance.path, request.path_params["path"])
         return _answered([content], OCTETS, is_single=is_single)
 
     async def all_bulk_data(self, request: Request) -> Response:
@@ -151,19 +175,18 @@ class Wado:
     async def _values(self, source: Source, scope: Scope, parts: Parts, base: str) -> AsyncGenerator[bytes]:
         async for instance in source.each(scope):
             await source.whole(instance)
-            for kind, path, content in await self._decode(partial(_bulk_values, instance)):
+            for kind, path, content in await self._decoders.read(_bulk_values, instance):
                 yield parts.head(kind, f"{instance.scope.address(base)}/bulkdata/{path}") + content + b"\r\n"
         yield parts.end
 
     async def frames(self, request: Request) -> Response:
         """Answer with frames of an instance, in the order in which they are asked for."""
         scope, numbers = scope_of(request), frame_numbers(request)
-
-        def work(instance: Instance) -> tuple[list[bytes], str, bool]:
+        async with self._one(scope) as instance:
             is_single, syntax = _wanted_frames(accept_of(request), instance.syntax)
-            return frames(pixels_of(instance.path), numbers, is_native=syntax in NATIVE), syntax, is_single
-
-        contents, syntax, is_single = await self._of_one(scope, work)
+            is_native = syntax in NATIVE
+            run = self._decoders.decode if is_native and instance.syntax not in NATIVE else self._decoders.read
+            contents = await run(_frames, instance.path, numbers, is_native)
         if is_single and len(contents) > 1:
             raise RequestError(406, f"{len(contents)} frames are several parts: accept {MULTIPART}.")
         kind = media_type(syntax)
@@ -176,11 +199,8 @@ class Wado:
         if len(numbers) > 1:
             raise RequestError(400, "One frame can be rendered at a time.")
         how = rendering(pairs(request), accept_of(request))
-        content = await self._of_one(
-            scope,
-            lambda instance: rendered(pixels_of(instance.path), numbers[0], how, is_thumbnail=is_thumbnail),
-            is_middle=is_thumbnail,
-        )
+        async with self._one(scope, is_middle=is_thumbnail) as instance:
+            content = await self._decoders.decode(_rendered, instance.path, numbers[0], how, is_thumbnail)
         return Response(content, media_type=how.media_type)
 
     async def thumbnail(self, request: Request) -> Response:
@@ -201,7 +221,8 @@ class Wado:
         if DICOM not in kinds:
             how = rendering(list(given.items()), kinds or "image/jpeg")
             number = _whole_number(given.get("framenumber", "1"), "frameNumber")
-            content = await self._of_one(scope, lambda instance: rendered(pixels_of(instance.path), number, how))
+            async with self._one(scope) as instance:
+                content = await self._decoders.decode(_rendered, instance.path, number, how, False)
             return Response(content, media_type=how.media_type)
         syntaxes = [given.get("transfersyntax", EXPLICIT)]
         async with contextlib.AsyncExitStack() as holds:
@@ -210,8 +231,9 @@ class Wado:
             return Stream(self._file(source, instance, _chosen(instance, syntaxes)), DICOM, holds.pop_all())
         raise AssertionError
 
-    async def _of_one(self, scope: Scope, work: Callable[[Instance], _Result], *, is_middle: bool = False) -> _Result:
-        """Do something with one instance that is whole: the first, or the middle one of a study or series."""
+    @contextlib.asynccontextmanager
+    async def _one(self, scope: Scope, *, is_middle: bool = False) -> AsyncIterator[Instance]:
+        """Have one instance that is whole: the first, or the middle one of a study or series."""
         async with self._archive.open(scope) as source:
             found = []
             async for instance in source.each(scope):
@@ -220,11 +242,27 @@ class Wado:
                     break
             chosen = found[len(found) // 2]
             await source.whole(chosen)
-            return await self._decode(partial(work, chosen))
+            yield chosen
 
 
 def _model(path: Path, url: str) -> dict[str, object]:
     return model(opened(path), url)
+
+
+def _models_text(files: Sequence[tuple[Path, str]]) -> bytes:
+    return ",".join(model_text(path, url) for path, url in files).encode()
+
+
+def _bulk(path: Path, name: str) -> bytes:
+    return bulk(opened(path), name)
+
+
+def _frames(path: Path, numbers: Sequence[int], is_native: bool) -> list[bytes]:
+    return frames(pixels_of(path), numbers, is_native=is_native)
+
+
+def _rendered(path: Path, number: int | None, how: Rendering, is_thumbnail: bool) -> bytes:
+    return rendered(pixels_of(path), number, how, is_thumbnail=is_thumbnail)
 
 
 def _bulk_values(instance: Instance) -> list[tuple[str, str, bytes]]:

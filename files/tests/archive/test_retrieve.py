@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
+from archive_dicomweb.kept import Kept, decompressed
 from archive_service import JSON, ArchiveService, indexed_orthanc
 from datasets import KINDS, Instance, ct_study, read, same
 from dicomweb_client.api import DICOMwebClient
@@ -77,6 +79,82 @@ def test_what_was_stored_last_is_found_and_what_was_deleted_is_gone(
     assert "corrected" in str(archive.found(f"{study[0].url}/metadata"))
     assert requests.delete(f"{archive.url}{url}", timeout=60).status_code == 204
     assert not archive.found(f"/studies?StudyInstanceUID={study[0].dataset.StudyInstanceUID}")
+
+
+def test_metadata_are_made_once(archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path) -> None:
+    study = ct_study(120, tmp_path, 16)
+    for instance in study[1:]:
+        orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60).raise_for_status()
+    url = f"/studies/{study[0].dataset.StudyInstanceUID}/metadata"
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    service = archive.beside(kept)
+    try:
+        answers = [service.get(url, JSON) for _ in range(2)]
+        plain = requests.get(f"{service.url}{url}", headers={"Accept-Encoding": "identity"}, timeout=60)
+        assert len(list((kept / "metadata").iterdir())) == 1
+        assert [answer.headers.get("Content-Encoding") for answer in (*answers, plain)] == ["gzip", "gzip", None]
+        assert len(answers[0].json()) == 119
+        assert answers[0].content == answers[1].content == plain.content
+        [entry] = (kept / "metadata").iterdir()
+        assert int(answers[1].headers.get("Content-Length", entry.stat().st_size)) * 20 < len(plain.content)
+        # Under another address, and after a change, they are others.
+        elsewhere = requests.get(f"{service.url}{url}", headers={"X-Forwarded-Host": "pacs.example"}, timeout=60)
+        assert "pacs.example" in elsewhere.text
+        assert "pacs.example" not in plain.text
+        orthanc.session.post(f"{orthanc.url}/instances", data=study[0].path.read_bytes(), timeout=60).raise_for_status()
+        assert len(service.found(url)) == 120
+        assert requests.delete(f"{service.url}{study[3].url}", timeout=60).status_code == 204
+        assert len(service.found(url)) == 119
+    finally:
+        service.stop()
+
+
+def test_metadata_that_were_not_sent_whole_are_not_kept(archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path) -> None:
+    study = ct_study(160, tmp_path, 16)
+    for instance in study:
+        answer = orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60)
+    uuid = orthanc.get(f"/instances/{answer.json()['ID']}")["FileUuid"]
+    lost = orthanc.directory / uuid[:2] / uuid[2:4] / uuid
+    content = lost.read_bytes()
+    lost.unlink()
+    url = f"/studies/{study[0].dataset.StudyInstanceUID}/metadata"
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    service = archive.beside(kept)
+    try:
+        with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
+            service.get(url, JSON)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            requests.get(f"{service.url}{url}", headers={"Accept-Encoding": "identity"}, timeout=60)
+        lost.write_bytes(content)
+        requests.get(f"{service.url}{url}", stream=True, timeout=60).close()
+        assert requests.head(f"{service.url}{url}", timeout=60).status_code == 200
+        assert len(service.found(url)) == 160
+        assert len(list((kept / "metadata").iterdir())) == 1
+    finally:
+        service.stop()
+
+
+def test_kept_metadata_have_a_limit(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, 100_000)
+    names = [kept.name(str(number), "") for number in range(5)]
+    for number, name in enumerate(names):
+        entry = kept.new(name)
+        assert entry
+        entry.add(os.urandom(30_000))
+        entry.keep()
+        entry.close()
+        if number == 2:
+            with kept.find(names[0]) or pytest.fail("it isn't kept") as file:
+                assert len(b"".join(decompressed(file, 1000))) == 30_000
+    # The first was asked for after the third had come.
+    assert [bool(kept.find(name)) for name in names] == [True, False, False, True, True]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 100_000
+    assert Kept(tmp_path, 0).new("none") is None
+    assert Kept(tmp_path / "none" / "file", 10).find("none") is None
+    (tmp_path / "a file").write_text("")
+    assert Kept(tmp_path / "a file" / "below", 10).new("none") is None
 
 
 def test_a_file_that_is_lost_or_cut_off_costs_one_answer(archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path) -> None:
