@@ -95,7 +95,7 @@ def main() -> None:
     # The hosts are made before anything is timed: an archive of packages that is asked for the first time is not theirs.
     on_bare_hosts(measure_site)
     # The hosts of these are other scenarios'.
-    for part in ("through_pipeline.py", "through_proxy.py", "through_static.py"):
+    for part in ("through_archive.py", "through_pipeline.py", "through_proxy.py", "through_static.py"):
         subprocess.run([sys.executable, str(BENCH / part)], check=True)
 
 

@@ -23,6 +23,8 @@ from pydicom.uid import UID
 ADDRESS = HOSTS[0].address
 INSTANCES, LARGE, REPEATS = 100, 500, 5
 SIZES = (100, 1000, 10_000, 100_000)
+# Its plugin, whatever answers for the archive at the site's address.
+ORTHANC = "http://127.0.0.1:8042/dicom-web"
 WRK = "wrk --threads 2 --connections 8 --duration 5s"
 
 
@@ -109,16 +111,16 @@ def growing(directory: Path) -> None:
         line(what, each / first, "level", f"{each * 1e3:.2f} of {first * 1e3:.2f} ms")
 
 
-def requests_a_second(path: str, accept: str, encoding: str) -> float:
+def requests_a_second(url: str, accept: str, encoding: str) -> float:
     headers = f"-H 'Accept: {accept}' -H 'Accept-Encoding: {encoding}'"
-    said = on(ADDRESS, f"{WRK} {headers} 'http://127.0.0.1:9080{path}'")
+    said = on(ADDRESS, f"{WRK} {headers} '{url}'")
     assert "Non-2xx" not in said, said
     return float(re.findall(r"Requests/sec:\s+([\d.]+)", said)[0])
 
 
-def latency(path: str) -> float:
+def latency(url: str) -> float:
     """Return the median milliseconds from a request to its last byte, each over a connection of its own."""
-    ask = f"curl --silent --fail --output /dev/null --write-out '%{{time_total}} ' http://127.0.0.1:9080{path}"
+    ask = f"curl --silent --fail --output /dev/null --write-out '%{{time_total}} ' {url}"
     times = on(ADDRESS, f"for n in $(seq 20); do {ask}; done").split()
     return statistics.median(map(float, times)) * 1000
 
@@ -128,6 +130,7 @@ def serving() -> None:
     on(ADDRESS, "DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends wrk curl")
     study = sent(ADDRESS, "ORTHANC", LARGE)
     path = f"/static-dicomweb/studies/{study}"
+    url, orthanc_url = f"http://127.0.0.1:9080{path}", f"{ORTHANC}/studies/{study}"
     deadline = time.monotonic() + 300
     while f"'{LARGE}'" not in on(
         ADDRESS,
@@ -136,22 +139,20 @@ def serving() -> None:
     ):
         assert time.monotonic() < deadline, "the study never came"
         time.sleep(2)
-    plain = int(
-        on(ADDRESS, f"curl -s -H 'Accept: application/dicom+json' http://127.0.0.1:9080/dicom-web/studies/{study}/metadata | wc -c")
-    )
+    plain = int(on(ADDRESS, f"curl -s -H 'Accept: application/dicom+json' {orthanc_url}/metadata | wc -c"))
     for encoding in ("br", "zstd", "gzip"):
         packed = int(on(ADDRESS, f"curl -s -H 'Accept-Encoding: {encoding}' http://127.0.0.1:9080{path}/metadata | wc -c"))
         what = f"plain DICOM JSON of the metadata of {LARGE} instances, of its bytes as {encoding}"
         line(what, plain / packed, "at least 100", f"{plain / 1e3:.0f} and {packed / 1e3:.1f} KB")
-    own = requests_a_second(f"{path}/metadata", "application/dicom+json", "br")
-    orthancs = requests_a_second(f"/dicom-web/studies/{study}/metadata", "application/dicom+json", "identity")
+    own = requests_a_second(f"{url}/metadata", "application/dicom+json", "br")
+    orthancs = requests_a_second(f"{orthanc_url}/metadata", "application/dicom+json", "identity")
     line(f"metadata of {LARGE} instances a second, of Orthanc's", own / orthancs, "at least 20", f"{own:.0f} and {orthancs:.1f}")
     # Instances below a study are told without their series: of the one that there is.
     [series] = json.loads(on(ADDRESS, f"curl -s --fail http://127.0.0.1:9080{path}/series"))
     [instance, *_] = json.loads(on(ADDRESS, f"curl -s --fail http://127.0.0.1:9080{path}/instances"))
     series, uid = series["0020000E"]["Value"][0], instance["00080018"]["Value"][0]
     frame = f"series/{series}/instances/{uid}/frames/1"
-    mine, theirs = latency(f"{path}/{frame}"), latency(f"/dicom-web/studies/{study}/{frame}")
+    mine, theirs = latency(f"{url}/{frame}"), latency(f"{orthanc_url}/{frame}")
     line("the first frame, of Orthanc's", mine / theirs, "below 1", f"{mine:.2f} of {theirs:.2f} ms")
 
 

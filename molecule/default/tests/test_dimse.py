@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import re
 import socket
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
-from datasets import KINDS, ct_study, of_kind, same
+from datasets import KINDS, ct_study, of_kind, read, same
 from dimse_client import Archive
 from hosts import CONTROL_NODE, Host
-from pydicom.uid import UID
-from pynetdicom.sop_class import Verification
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
+from web import DICOM, parts
 
 
 def test_echo(host: Host) -> None:
@@ -43,6 +49,77 @@ def test_find_at_every_level(host: Host, tmp_path: Path) -> None:
     for level, wanted in keys.items():
         assert len(host.archive.find(level, **wanted)) == 1, level
     assert not host.archive.find("STUDY", StudyInstanceUID=study, PatientName="Nobody")
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        ("ISO_IR 192", "Yamada^Tarou=山田^太郎"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+        ("ISO_IR 100", "Müller^Änne"),
+        ("ISO_IR 144", "Люкceмбypг"),
+    ],
+)
+def test_names_of_any_script_are_told_as_they_were_sent(
+    host: Host, tmp_path: Path, character_set: str | list[str], name: str
+) -> None:
+    sent = of_kind("ct", tmp_path).dataset
+    sent.SpecificCharacterSet, sent.PatientName = character_set, name
+    assert host.archive.store(sent) == 0
+    [found] = host.archive.find("STUDY", StudyInstanceUID=sent.StudyInstanceUID, PatientName="")
+    assert str(found.PatientName) == name
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "syntax"),
+    [("1.3.12.2.1107.5.9.1", "1.2.840.10008.1.2.1"), ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.1.2.4.201")],
+    ids=["private class", "HTJ2K"],
+)
+def test_what_is_not_everyday_is_stored_too(host: Host, tmp_path: Path, sop_class: str, syntax: str) -> None:
+    kind = "sc-rle-multi-frame" if syntax.endswith(".201") else "ct"
+    sent = of_kind(kind, tmp_path).dataset
+    sent.SOPClassUID = sent.file_meta.MediaStorageSOPClassUID = sop_class
+    sent.file_meta.TransferSyntaxUID = UID(syntax)
+    assert host.archive.store(sent) == 0
+    [found] = host.web.found("/instances", SOPInstanceUID=sent.SOPInstanceUID)
+    assert found["00080016"]["Value"] == [sop_class]
+    url = f"/studies/{sent.StudyInstanceUID}/series/{sent.SeriesInstanceUID}/instances/{sent.SOPInstanceUID}"
+    [(_, part)] = parts(host.web.get(url, DICOM))
+    assert read(part).file_meta.TransferSyntaxUID == syntax
+
+
+def test_the_worklist_is_what_lies_in_a_directory(host: Host) -> None:
+    """A RIS's interface writes files; modalities ask by C-FIND (PS3.4 K)."""
+    step, item = Dataset(), Dataset()
+    step.ScheduledStationAETitle, step.Modality = "CT1", "CT"
+    step.ScheduledProcedureStepStartDate, step.ScheduledProcedureStepStartTime = "20261127", "0800"
+    item.SpecificCharacterSet, item.PatientName, item.PatientID = "ISO_IR 192", "Yamada^Tarou=山田^太郎", "W1"
+    item.AccessionNumber, item.ScheduledProcedureStepSequence = uuid.uuid4().hex[:16], [step]
+    written = io.BytesIO()
+    dcmwrite(written, with_file_meta(item), enforce_file_format=True)
+    host.run(
+        f"cd /srv/worklist && echo {base64.b64encode(written.getvalue()).decode()} | base64 -d >new.tmp && chgrp orthanc new.tmp"
+        " && chmod 0640 new.tmp && mv new.tmp new.wl"
+    )
+    for station, count in (("CT1", 1), ("MR1", 0)):
+        query, asked = Dataset(), Dataset()
+        asked.ScheduledStationAETitle = station
+        query.PatientName, query.AccessionNumber, query.ScheduledProcedureStepSequence = "", item.AccessionNumber, [asked]
+        with host.archive.association([(ModalityWorklistInformationFind, [])]) as association:
+            answers = list(association.send_c_find(query, ModalityWorklistInformationFind))
+        assert answers[-1][0].Status == 0
+        found = [answer for _, answer in answers if answer]
+        assert [str(answer.PatientName) for answer in found] == [str(item.PatientName)] * count
+
+
+def with_file_meta(dataset: Dataset) -> Dataset:
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = ModalityWorklistInformationFind
+    dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    return dataset
 
 
 def test_who_isnt_named_may_store_but_not_find(host: Host, tmp_path: Path) -> None:

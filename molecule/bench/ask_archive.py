@@ -1,0 +1,61 @@
+"""Runs on the host itself, by its own Python: asks the site's DICOMweb through nginx with TLS, and prints seconds and bytes.
+
+Usage: ask_archive.py SMALL_STUDY LARGE_STUDY SERIES INSTANCE STOW_BODY STOW_STUDY REPEATS
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import sys
+import time
+from pathlib import Path
+
+JSON, ALL = "application/dicom+json", 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+
+def asked(path: str, accept: str, body: bytes | None = None, kind: str = "") -> tuple[float, int]:
+    """Return the seconds of one request, from the connection to the last byte of the answer, and its bytes."""
+    headers = {"Accept": accept, "Accept-Encoding": "gzip"} | ({"Content-Type": kind} if body else {})
+    begun = time.monotonic()
+    client = http.client.HTTPSConnection("127.0.0.1", 9443, timeout=300, context=ssl._create_unverified_context())
+    client.request("POST" if body else "GET", f"/dicom-web{path}", body, headers)
+    answer = client.getresponse()
+    buffer, size = bytearray(1 << 20), 0
+    while count := answer.readinto(buffer):
+        size += count
+    if answer.status != 200:
+        raise SystemExit(f"{path}: {answer.status} {bytes(buffer[:500])!r}")
+    return time.monotonic() - begun, size
+
+
+def forget(study: str) -> None:
+    """Remove a study, so that the next STOW stores it again."""
+    client = http.client.HTTPConnection("127.0.0.1", 8042, timeout=300)
+    client.request("POST", "/tools/find", json.dumps({"Level": "Study", "Query": {"StudyInstanceUID": study}}))
+    for found in json.loads(client.getresponse().read()):
+        client.request("DELETE", f"/studies/{found}")
+        client.getresponse().read()
+
+
+def main() -> None:
+    small, large, series, instance, body, stored, repeats = sys.argv[1:]
+    content, kind = Path(body).read_bytes(), 'multipart/related; type="application/dicom"; boundary=b'
+    frame = f"/studies/{large}/series/{series}/instances/{instance}/frames/1"
+    found: dict[str, list[tuple[float, int]]] = {"first metadata": [asked(f"/studies/{small}/metadata", JSON)]}
+    for _ in range(int(repeats)):
+        forget(stored)
+        for name, answer in (
+            ("instances", asked(f"/studies/{small}/instances", JSON)),
+            ("metadata", asked(f"/studies/{small}/metadata", JSON)),
+            ("study", asked(f"/studies/{large}", ALL)),
+            ("frame", asked(frame, "multipart/related; type=application/octet-stream; transfer-syntax=*")),
+            ("stow", asked("/studies", JSON, content, kind)),
+        ):
+            found.setdefault(name, []).append(answer)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
