@@ -1,4 +1,4 @@
-"""The archive's DICOMweb, in `make bench`: Orthanc's plugin, and then the site's own service, on the same host, through nginx with TLS."""
+"""The archive's part of `make bench`: Orthanc's plugin, and then the site's own service, on one host, through nginx with TLS."""
 
 from __future__ import annotations
 
@@ -104,12 +104,8 @@ def measure() -> None:
         ("frame", f"one frame of a study of {LARGE}", "above 1"),
     ):
         before, after = median(plugin, name), median(own, name)
-        line(
-            f"`site_dicomweb: own`: {what}, times as fast as Orthanc's plugin",
-            before / after,
-            aim,
-            f"{after:.3f} of {before:.3f} s",
-        )
+        of_plugin = f"`site_dicomweb: own`: {what}, times as fast as Orthanc's plugin"
+        line(of_plugin, before / after, aim, f"{after:.3f} of {before:.3f} s")
     before, after = plugin["first metadata"][0][1], own["first metadata"][0][1]
     line(
         "the bytes of these metadata, of the plugin's",
