@@ -135,7 +135,7 @@ class Bench:
         ready = asyncio.Semaphore(0)
         listening = [asyncio.create_task(listen(name, ready)) for name in names]
         for _ in names:
-            await ready.acquire()
+            await asyncio.wait_for(ready.acquire(), 60)
         begun, answered = {}, []
         for uid in uids:
             begun[uid] = time.monotonic()
