@@ -193,6 +193,15 @@ def test_empty_password_is_named() -> None:
     assert "site_database_password is empty" in told
 
 
+def test_no_configuration_of_ansible_is_needed_by_who_is_not_root(tmp_path: Path) -> None:
+    """Without pipelining a module's file can't be given from one unprivileged user to another."""
+    configuration = tmp_path / "ansible.cfg"
+    configuration.write_text(f"[defaults]\nroles_path = {PROJECT}/roles\n[inventory]\nhost_pattern_mismatch = ignore\n")
+    ended = play("site.yml", INVENTORY, "--tags", "postgresql", directory=tmp_path, configuration=configuration)
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    assert set(re.findall(r"changed=(\d+)", ended.stdout)) == {"0"}
+
+
 def test_the_site_moves_to_ipv6(by_name: dict[str, Host], web: Web, tmp_path: Path) -> None:
     """Built by names, it is built again by addresses of IPv6, with other certificates between its hosts."""
     ended = play("site.yml", INVENTORY, "-e", "scenario_by=ipv6")

@@ -38,6 +38,7 @@ def test_distributions_package_is_replaced(host: Host) -> None:
 OTHER_CONFIGURATION = """
 [defaults]
 any_errors_fatal = False
+strategy = free
 gathering = smart
 forks = 2
 inject_facts_as_vars = True

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from variables import argument_specs, mistyped_variables, unknown_variables
+from variables import argument_specs, misspelt_variables, mistyped_variables, roles_with_variables, unknown_variables
 
 SPECS: dict[str, Any] = {"nginx": {"argument_specs": {"main": {"options": {"nginx_https_port": {}, "nginx_access": {}}}}}}
 
@@ -30,7 +30,22 @@ def test_a_setting_of_the_site_is_one_that_it_has() -> None:
     assert unknown_variables(["site_dicom_network", "site_dicom_networks"], specs) == [
         "site_dicom_network (did you mean site_dicom_networks?)"
     ]
-    assert unknown_variables(["site_zzz"], specs) == ["site_zzz (the site has no such variable)"]
+    # Others have variables that begin so.
+    assert unknown_variables(["site_zzz", "site_code", "host_name"], specs) == []
+
+
+def test_one_that_is_a_letter_or_two_beside_is_named_whatever_its_beginning() -> None:
+    roles = str(Path(__file__).parents[2])
+    specs = argument_specs(roles_with_variables(roles), roles)
+    given = ["bundl_file", "sit_dicom_networks", "ngix_https_port", "python_servce_wheelhouse", "bundle_file", "bundle_fil"]
+    assert [line.split(" (did you mean ")[1] for line in misspelt_variables(given, specs)] == [
+        "bundle_file?)",
+        "site_dicom_networks?)",
+        "nginx_https_port?)",
+        "python_service_wheelhouse?)",
+    ]
+    theirs = ["vault_archive_password", "clinic_settings", "orthanc2_settings", "scenario_hosts", "proxy_port", "database_port"]
+    assert misspelt_variables(theirs, specs) == []
 
 
 TYPES = {

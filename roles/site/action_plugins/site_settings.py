@@ -60,6 +60,15 @@ def typed(value: Any, option: Mapping[str, Any]) -> Any:
     return [part.strip() for part in turned] if wanted == "list" else turned
 
 
+def unfit(name: str, value: Any, option: Mapping[str, Any]) -> str:
+    """Return why a value isn't one that its option of argument_specs may have, or nothing."""
+    if value is None:
+        empty = {"list": "[]", "dict": "{}"}.get(option.get("type", "str"))
+        return f"{name} has no value: write {empty} for none, or leave it out." if empty else ""
+    spec = {key: option[key] for key in ("type", "choices") if key in option}
+    return " ".join(ArgumentSpecValidator({name: spec}).validate({name: value}).error_messages)
+
+
 class ActionModule(ActionBase):
     """Evaluate them on the control node."""
 
@@ -75,7 +84,7 @@ class ActionModule(ActionBase):
         }
         templar = self._templar.copy_with_new_env(available_variables=known)
         settings: dict[str, Any] = {}
-        problems, mistyped = [], []
+        problems, mistyped, wrong = [], [], []
 
         given = [name for name in known if name not in defaults or known[name] != defaults[name]]
         for name, option in self._options(role.parent, given).items():
@@ -85,11 +94,16 @@ class ActionModule(ActionBase):
                 # Of a role that this host isn't given; otherwise the role that asks for it says so.
                 continue
             turned = typed(value, option)
+            # Others follow from the site's own, and would be named in their place.
+            if name.startswith("site_") and (why := unfit(name, turned, option)):
+                wrong.append(why)
             if turned is not value:
                 known[name] = settings[name] = turned
             elif option.get("type") in ("list", "dict") and isinstance(value, str) and value:
                 mistyped.append(f"{name} is a text: write a {'list' if option['type'] == 'list' else 'dictionary'}.")
 
+        if wrong:
+            return {**result, "failed": True, "msg": "\n".join(wrong)}
         for name in defaults:
             try:
                 known[name] = settings[name] = templar.template(known[name])

@@ -25,7 +25,16 @@ def only_keys(entries: Iterable[Entry], keys: Sequence[str]) -> list[dict[str, A
 
 
 def host_address(host: str, hostvars: Mapping[str, Any]) -> str:
-    """Return the address or the name by which other hosts of the site reach this one: `site_address`, else `ansible_host`."""
+    """Return the address or the name by which other hosts of the site reach this one: `site_address`, else `ansible_host`.
+
+    Nothing, where a site has no such host. Raises ValueError where the inventory has none of that name.
+    """
+    if not host:
+        return ""
+    if host not in hostvars:
+        raise ValueError(
+            f"{host} is no host of the inventory: correct what names it, such as site_archive_host or site_database_host"
+        )
     known = hostvars[host]
     return str(known.get("site_address") or known.get("ansible_host") or host)
 

@@ -18,7 +18,7 @@ from derived import (
     orthanc_ports,
     orthancs_behind_haproxy,
 )
-from site_settings import typed
+from site_settings import typed, unfit
 
 HOSTVARS: dict[str, dict[str, Any]] = {
     "db": {"site_address": "fd00:10::2", "ansible_host": "10.0.0.2"},
@@ -29,6 +29,12 @@ HOSTVARS: dict[str, dict[str, Any]] = {
 
 def test_a_host_is_reached_by_what_the_inventory_says() -> None:
     assert [host_address(name, HOSTVARS) for name in HOSTVARS] == ["fd00:10::2", "10.0.0.3", "web"]
+
+
+def test_a_host_that_is_not_there() -> None:
+    assert host_address("", HOSTVARS) == ""
+    with pytest.raises(ValueError, match="webb is no host of the inventory"):
+        host_address("webb", HOSTVARS)
 
 
 def test_names_become_the_addresses_that_the_host_knows() -> None:
@@ -112,3 +118,18 @@ def test_only_keys_that_are_asked() -> None:
 def test_a_setting_is_turned_into_its_type(value: Any, option: dict[str, Any], expected: Any) -> None:
     turned = typed(value, option)
     assert turned == expected and type(turned) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "option", "said"),
+    [
+        (None, {"type": "list"}, "site_it has no value: write [] for none"),
+        (None, {"type": "str"}, ""),
+        ("x", {"type": "int"}, "site_it"),
+        ("plugin", {"type": "str", "choices": ["orthanc", "own"]}, "site_it must be one of: orthanc, own"),
+        (4242, {"type": "int"}, ""),
+    ],
+)
+def test_a_setting_of_the_site_that_can_not_be_is_named_itself(value: Any, option: dict[str, Any], said: str) -> None:
+    assert said in unfit("site_it", value, option)
+    assert bool(said) == bool(unfit("site_it", value, option))

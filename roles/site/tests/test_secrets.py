@@ -105,7 +105,16 @@ def test_check_mode_makes_nothing_where_the_directory_is_given(site: Site) -> No
 def test_built_hosts_get_no_new_ones_unasked(site: Site) -> None:
     for arguments in ((), ("--check",)):
         ended, _, told = site.play(*arguments, is_built=True)
-        assert ended == 2 and f"there is no {site.secrets}" in told and "site_secrets_renew=true" in told
+        assert ended == 2 and f"there is no {site.secrets}" in told and "-e '{\"site_secrets_renew\": true}'" in told
         assert not site.secrets.exists()
+    # As a text it says nothing; a directory that is empty, or was brought back by half, has not what they were built with.
+    for text in ("true", "false"):
+        assert site.play(is_built=True, site_secrets_renew=text)[0] == 2
+    site.secrets.mkdir(parents=True)
+    assert site.play(is_built=True)[0] == 2
+    (site.secrets / "worklist_password").write_text("of-the-worklist\n")
+    ended, _, told = site.play(is_built=True)
+    assert ended == 2 and f"they are not in {site.secrets}" in told
+    assert set(site.kept()) == {"worklist_password"}
     assert site.play(is_built=True, site_secrets_renew=True)[0] == 0
     assert site.play(is_built=True)[:2] == (0, 0)
