@@ -96,18 +96,15 @@ def likeness(shown: Image.Image | None, pixels: numpy.ndarray) -> float:
 def opened(browser: webdriver.Chrome, url: str, is_shown: Callable[[], bool]) -> bool:
     """Open a page of the viewer, and return whether it comes to show something.
 
-    On a busy machine the viewer's own code may meet an error while it begins, and takes the page away: it is opened again, as a
-    reader would.
+    On a busy machine the viewer's own code may meet an error while it begins, and takes the page away, or leaves the viewport black
+    beside a thumbnail that is there: it is opened again, as a reader would, and waited for longer.
     """
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
+    for patience in (45, 90, 180):
         browser.get(url)
-        given_up = min(time.monotonic() + 60, deadline)
-        while time.monotonic() < given_up or browser.find_elements(By.CSS_SELECTOR, "#root > *"):
+        given_up = time.monotonic() + patience
+        while time.monotonic() < given_up:
             if is_shown():
                 return True
-            if time.monotonic() > deadline:
-                return False
             time.sleep(1)
     return False
 

@@ -27,7 +27,8 @@ def still_there(host: Host, stored: Instance) -> bool:
 
 
 def test_stow_of_what_isnt_dicom(host: Host, stored: Instance) -> None:
-    assert host.web.stow([b"this is no DICOM file" * 100]).status_code == 400
+    # Orthanc's plugin says 400, the site's own service 409, with a reason for each part: nothing could be stored (PS3.18 10.5.3).
+    assert host.web.stow([b"this is no DICOM file" * 100]).status_code in (400, 409)
     assert still_there(host, stored)
 
 
@@ -35,7 +36,7 @@ def test_stow_of_a_truncated_file(host: Host, stored: Instance, tmp_path: Path) 
     cut = of_kind("mr", tmp_path)
     answer = host.web.stow([cut.path.read_bytes()[:3000]])
     # Cut inside the pixel data, the file's header can still be read; Orthanc stores what it got or refuses, it never mends.
-    assert answer.status_code in (200, 400)
+    assert answer.status_code in (200, 400, 409)
     assert still_there(host, stored)
 
 
@@ -52,7 +53,9 @@ def test_stow_without_multipart(host: Host, stored: Instance) -> None:
     answer = host.web.request(
         "POST", "/studies", data=stored.path.read_bytes(), headers={"Content-Type": "application/dicom", "Accept": JSON}
     )
-    assert answer.status_code in (400, 415)
+    # The site's own service takes it as the one instance that it is, and says that this isn't how it is sent.
+    assert answer.status_code in (400, 415) or (answer.status_code == 200 and "299" in answer.headers["Warning"])
+    assert still_there(host, stored)
 
 
 def test_upload_that_breaks_off(host: Host, stored: Instance, tmp_path: Path) -> None:
