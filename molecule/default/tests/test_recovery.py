@@ -35,8 +35,9 @@ def served(host: Host, instance: Instance) -> bool:
 
 def stored(host: Host, directory: Path) -> Instance:
     instance = of_kind("ct", directory)
-    # Orthanc may still be away while what reads its data answers: then there is no status at all.
-    assert host.archive.tried(instance.dataset) == 0
+    # What isn't acknowledged is sent again, as by modalities: Orthanc may still be away while what reads its data answers, and meets
+    # each connection to PostgreSQL that a fault has ended once.
+    assert within(PATIENCE, lambda: host.archive.tried(instance.dataset) == 0), "nothing can be stored"
     return instance
 
 
