@@ -35,7 +35,7 @@ def served(host: Host, instance: Instance) -> bool:
 
 def stored(host: Host, directory: Path) -> Instance:
     instance = of_kind("ct", directory)
-    # What isn't acknowledged is sent again, as by modalities: Orthanc may still be away while what reads its data answers, and meets
+    # What isn't acknowledged is sent again, as modalities do: Orthanc may be away while what reads its data answers, and it meets
     # each connection to PostgreSQL that a fault has ended once.
     assert within(PATIENCE, lambda: host.archive.tried(instance.dataset) == 0), "nothing can be stored"
     return instance
