@@ -38,7 +38,7 @@ def misspelt_variables(given: list[str], specs: dict[str, Any]) -> list[str]:
     known = {name for spec in specs.values() for name in _options(spec)}
     lines = []
     for name in given:
-        if name in known or any(name.startswith(f"{role}_") for role in specs):
+        if name in known:
             continue
         near = [other for other in known if _could_be(name, other)]
         lines += [f"{name} (did you mean {found}?)" for found in difflib.get_close_matches(name, near, n=1, cutoff=0.9)]
