@@ -69,7 +69,7 @@ test-packages:
 
 # Side by side: each takes a minute on a machine that has nothing.
 installed: python
-	@$(MAKE) test-packages & packages=$$!; $(MAKE) .venv/.installed && wait $$packages || { wait $$packages; exit 1; }
+	@$(MAKE) test-packages & packages=$$!; status=0; $(MAKE) .venv/.installed || status=1; wait $$packages && exit $$status
 
 lab: .venv/.installed client-packages ## build the site on a bare host of the lab and send a study to it
 	$(bin)/ansible-playbook playbooks/lab_up.yml -e lab_suite=$(LAB_SUITE)

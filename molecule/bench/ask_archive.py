@@ -5,12 +5,11 @@ Usage: ask_archive.py SMALL_STUDY LARGE_STUDY SERIES INSTANCE STOW_BODY STOW_STU
 
 from __future__ import annotations
 
-import http.client
 import json
-import ssl
 import sys
-import time
 from pathlib import Path
+
+from transfer import NGINX, forget, request
 
 JSON, ALL = "application/dicom+json", 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -18,25 +17,7 @@ JSON, ALL = "application/dicom+json", 'multipart/related; type="application/dico
 def asked(path: str, accept: str, body: bytes | None = None, kind: str = "") -> tuple[float, int]:
     """Return the seconds of one request, from the connection to the last byte of the answer, and its bytes."""
     headers = {"Accept": accept, "Accept-Encoding": "gzip"} | ({"Content-Type": kind} if body else {})
-    begun = time.monotonic()
-    client = http.client.HTTPSConnection("127.0.0.1", 9443, timeout=300, context=ssl._create_unverified_context())
-    client.request("POST" if body else "GET", f"/dicom-web{path}", body, headers)
-    answer = client.getresponse()
-    buffer, size = bytearray(1 << 20), 0
-    while count := answer.readinto(buffer):
-        size += count
-    if answer.status != 200:
-        raise SystemExit(f"{path}: {answer.status} {bytes(buffer[:500])!r}")
-    return time.monotonic() - begun, size
-
-
-def forget(study: str) -> None:
-    """Remove a study, so that the next STOW stores it again."""
-    client = http.client.HTTPConnection("127.0.0.1", 8042, timeout=300)
-    client.request("POST", "/tools/find", json.dumps({"Level": "Study", "Query": {"StudyInstanceUID": study}}))
-    for found in json.loads(client.getresponse().read()):
-        client.request("DELETE", f"/studies/{found}")
-        client.getresponse().read()
+    return request(NGINX, "POST" if body else "GET", f"/dicom-web{path}", body, headers)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ sys.path[:0] = [str(PROJECT / "molecule/shared"), str(PROJECT / "files/tests")]
 
 from datasets import ct_study  # noqa: E402 - the path is set above
 from hosts import HOSTS, SSH  # noqa: E402
-from lab import line, on_bare_hosts, played  # noqa: E402
+from lab import line, on_bare_hosts, played, written_body  # noqa: E402
 from worklist import measure  # noqa: E402
 
 BUILT, PLAIN = (host.address for host in HOSTS)
@@ -59,11 +59,7 @@ def stored() -> tuple[float, float]:
 def transfers(directory: Path) -> dict[str, float]:
     """Return the median seconds of STOW and WADO, directly and through nginx, measured on the host itself."""
     study = ct_study(INSTANCES, directory)
-    body = directory / "body"
-    with body.open("wb") as stream:
-        for instance in study:
-            stream.write(b"--b\r\nContent-Type: application/dicom\r\n\r\n" + instance.path.read_bytes() + b"\r\n")
-        stream.write(b"--b--\r\n")
+    body = written_body(study, directory / "body")
     timed(["scp", *SSH, str(body), str(BENCH / "transfer.py"), f"root@{BUILT}:/root/"])
     uid = study[0].dataset.StudyInstanceUID
     command = ["ssh", *SSH, f"root@{BUILT}", f"python3 transfer.py body {uid} {REPEATS}"]

@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 BENCH = Path(__file__).parent
 sys.path[:0] = [str(PROJECT / "molecule/shared"), str(PROJECT / "files/src")]
 
-from datasets import ct_study  # noqa: E402 - the path is set above
+from datasets import Instance, ct_study  # noqa: E402 - the path is set above
 from hosts import SSH, play  # noqa: E402
 
 
@@ -54,6 +54,15 @@ def sent(address: str, called: str, count: int) -> str:
         instances = ct_study(count, Path(name))
         store(address, called, Path(name))
         return str(instances[0].dataset.StudyInstanceUID)
+
+
+def written_body(instances: list[Instance], path: Path) -> Path:
+    """Write instances as the body of a STOW-RS, whose boundary is `b`."""
+    with path.open("wb") as stream:
+        for instance in instances:
+            stream.write(b"--b\r\nContent-Type: application/dicom\r\n\r\n" + instance.path.read_bytes() + b"\r\n")
+        stream.write(b"--b--\r\n")
+    return path
 
 
 def peak_kb(address: str, unit: str) -> int:

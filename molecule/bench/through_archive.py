@@ -11,9 +11,9 @@ from pathlib import Path
 
 os.environ["MOLECULE_SCENARIO_DIRECTORY"] = str(Path(__file__).parents[1] / "static")
 
-from datasets import Instance, ct_study
+from datasets import ct_study
 from hosts import HOSTS, SSH
-from lab import BENCH, line, on, on_bare_hosts, played, store
+from lab import BENCH, line, on, on_bare_hosts, played, store, written_body
 
 ADDRESS = HOSTS[0].address
 SMALL, LARGE, REPEATS = 1500, 500, 5
@@ -52,21 +52,15 @@ def brought() -> list[str]:
         for directory in directories[:2]:
             store(ADDRESS, "ORTHANC", directory)
         stored = ct_study(LARGE, directories[2])
-        body = write_body(stored, Path(name, "body"))
+        body = written_body(stored, Path(name, "body"))
         subprocess.run(
-            ["scp", *SSH, str(body), str(BENCH / "ask_archive.py"), f"root@{ADDRESS}:/root/"], check=True, capture_output=True
+            ["scp", *SSH, str(body), str(BENCH / "transfer.py"), str(BENCH / "ask_archive.py"), f"root@{ADDRESS}:/root/"],
+            check=True,
+            capture_output=True,
         )
         one = large[0].dataset
         uids = [each[0].dataset.StudyInstanceUID for each in (small, large, stored)]
     return [uids[0], uids[1], one.SeriesInstanceUID, one.SOPInstanceUID, "body", uids[2], str(REPEATS)]
-
-
-def write_body(instances: list[Instance], path: Path) -> Path:
-    with path.open("wb") as stream:
-        for instance in instances:
-            stream.write(b"--b\r\nContent-Type: application/dicom\r\n\r\n" + instance.path.read_bytes() + b"\r\n")
-        stream.write(b"--b--\r\n")
-    return path
 
 
 def asked(arguments: list[str]) -> Seconds:

@@ -21,8 +21,11 @@ import pydicom
 # Of zlib: 5 takes half as long again as 1, and makes two thirds of the bytes.
 _LEVEL = 5
 _GZIP = 16 + zlib.MAX_WBITS
-# Part of the room that is made at once, so that it isn't looked for at each entry.
-_ROOM = 0.1
+# Parts of all: what is free after room was made; what is kept free, for what others write meanwhile; what a process writes until
+# it looks again, so that an entry costs no look at all others. 64 processes together write no more than is kept free.
+_FREED, _FREE, _UNSEEN = 1 / 10, 1 / 16, 1 / 1024
+# An entry takes a block of the disk at least.
+_BLOCK = 4096
 
 
 def signature_of(uuids: Iterable[str]) -> str:
@@ -38,6 +41,7 @@ class Kept:
         self._directory = directory
         self._most = most_bytes
         self._program = _program()
+        self._written = 0
 
     def name(self, signature: str, base: str) -> str:
         """Return the name of the entry for files that have this signature, whose addresses are below `base`."""
@@ -66,18 +70,22 @@ class Kept:
         except OSError:
             return None
 
-    def make_room(self) -> None:
-        """Remove what wasn't used for longest, where there is too much."""
+    def make_room(self, written: int) -> None:
+        """Remove what wasn't used for longest, where there is too much after so many bytes were written."""
+        self._written += max(written, _BLOCK)
+        if self._written < self._most * _UNSEEN:
+            return
+        self._written = 0
         found = []
         for entry in os.scandir(self._directory):
             with contextlib.suppress(OSError):
                 state = entry.stat()
-                found.append((state.st_mtime, state.st_size, entry.path))
+                found.append((state.st_mtime, max(state.st_size, _BLOCK), entry.path))
         total = sum(size for _, size, _ in found)
-        if total <= self._most:
+        if total <= self._most * (1 - _FREE):
             return
         for _, size, path in sorted(found):
-            if total <= self._most * (1 - _ROOM):
+            if total <= self._most * (1 - _FREED):
                 return
             Path(path).unlink(missing_ok=True)
             total -= size
@@ -101,9 +109,10 @@ class Entry:
         """End it, and have it found; return the end of what is compressed."""
         end = self._write(self._compressor.flush())
         with contextlib.suppress(OSError):
+            size = self._file.tell()
             self._file.close()
             self._path.rename(self._target)
-            self._kept.make_room()
+            self._kept.make_room(size)
         return end
 
     def close(self) -> None:

@@ -32,9 +32,10 @@ class KeptWado(Wado):
 
     async def metadata(self, request: Request) -> Response:
         """Answer with the attributes of instances, without what is large."""
-        if answer_type(accept_of(request)) != DICOM_JSON:
-            return await super().metadata(request)
         scope, base = scope_of(request), public_url(request)
+        # One instance's are made sooner than looked for.
+        if scope.instance or answer_type(accept_of(request)) != DICOM_JSON:
+            return await super().metadata(request)
         is_compressed = takes_gzip(request.headers.get("accept-encoding", ""))
         headers = _HEADERS | ({"Content-Encoding": "gzip"} if is_compressed else {})
         signature = await self._index.signature(scope)

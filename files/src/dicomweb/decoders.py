@@ -50,7 +50,7 @@ class Decoders:
                 with anyio.fail_after(self._longest):
                     return await to_process.run_sync(partial(work, *given), cancellable=True, limiter=anyio.CapacityLimiter(1))
             except BrokenWorkerProcess:
-                raise RequestError(406, "The instance's pixels can't be decoded: the decoder crashed.") from None
+                raise RequestError(406, "The instance can't be decoded: the decoder crashed.") from None
             except TimeoutError:
-                message = f"The instance's pixels weren't decoded within {self._longest:g} seconds."
+                message = f"The instance wasn't decoded within {self._longest:g} seconds."
                 raise RequestError(503, message) from None
