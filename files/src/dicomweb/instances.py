@@ -21,6 +21,11 @@ class Scope:
     series: str = ""
     instance: str = ""
 
+    @property
+    def uids(self) -> tuple[str, ...]:
+        """Return the UIDs that name it, the study's first."""
+        return tuple(filter(None, (self.study, self.series, self.instance)))
+
     def covers(self, other: Scope) -> bool:
         """Return whether everything of `other` is part of this."""
         return self.study == other.study and self.series in ("", other.series) and self.instance in ("", other.instance)
@@ -36,7 +41,7 @@ class Scope:
         return base + "/".join(f"{name}/{quote(uid, safe='')}" for name, uid in names if uid)
 
     def __str__(self) -> str:
-        return "/".join(filter(None, (self.study, self.series, self.instance)))
+        return "/".join(self.uids)
 
 
 @dataclass

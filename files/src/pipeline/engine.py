@@ -46,11 +46,13 @@ class Engine:
         at_a_time: int,
         most_attempts: int,
         longest_wait: float,
+        gone: Callable[[Due], None] = lambda _: None,
     ) -> None:
         self._study = orthanc_study
         self._journal = journal
         self._feed = feed
         self._work = work
+        self._gone = gone
         self._at_a_time = at_a_time
         self._most_attempts = most_attempts
         self._longest_wait = longest_wait
@@ -152,12 +154,18 @@ class Engine:
     def _attempt(self, due: Due) -> None:
         name = due.id
         try:
-            study = self._study(due.id)
-            name = study.uid
-            if not study.is_stable:
-                raise PostponedError(0.5)
-            self._work(due, study)
-            self._journal.finish(due)
+            try:
+                study = self._study(due.id)
+                name = study.uid
+                if not study.is_stable:
+                    raise PostponedError(0.5)
+                self._work(due, study)
+            except GoneError:
+                self._gone(due)
+                self._journal.forget(due.id, due.notices)
+                _LOG.warning("study %s is no longer there", name)
+            else:
+                self._journal.finish(due)
         except PostponedError as error:
             self._journal.postpone(due, time.time() + error.seconds, error.reason, due.attempts)
             if error.reason:
@@ -165,9 +173,6 @@ class Engine:
         except OrthancAwayError as error:
             self._journal.postpone(due, time.time() + 2, str(error), due.attempts)
             _LOG.warning("study %s waits: %s", name, error)
-        except GoneError:
-            self._journal.forget(due.id)
-            _LOG.warning("study %s is no longer there", name)
         except FailedError as error:
             self._fail(due, name, str(error))
         except Exception as error:

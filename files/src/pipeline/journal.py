@@ -28,14 +28,23 @@ CREATE TABLE IF NOT EXISTS study (
     done_at REAL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS study_due ON study (due) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS study_uid ON study (uid);
 CREATE TABLE IF NOT EXISTS held (
     study TEXT NOT NULL,
     holder TEXT NOT NULL,
     instance TEXT NOT NULL,
     file TEXT NOT NULL,
+    uid TEXT NOT NULL DEFAULT '',
+    series_uid TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (study, holder, instance)
 ) WITHOUT ROWID;
 """
+# Before, what is held was known by Orthanc's identifiers alone.
+_UIDS_OF_HELD = (
+    "ALTER TABLE held ADD COLUMN uid TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE held ADD COLUMN series_uid TEXT NOT NULL DEFAULT ''",
+)
+_HELD_INSTANCE = "CREATE INDEX IF NOT EXISTS held_instance ON held (instance)"
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,19 @@ class Due:
     id: str
     notices: int
     attempts: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """An instance that somebody has, or may have where it has no `file`.
+
+    `instance` and `file` are Orthanc's names of it and of its version, the UIDs those by which the holder knows it.
+    """
+
+    instance: str
+    file: str
+    uid: str = ""
+    series_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,9 @@ class Journal:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.executescript(_SCHEMA)
+        if "uid" not in {row[1] for row in self._database.execute("PRAGMA table_info(held)")}:
+            for statement in _UIDS_OF_HELD:
+                self._database.execute(statement)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -103,8 +128,17 @@ class Journal:
             row = self._database.execute("SELECT value FROM note WHERE name = 'place'").fetchone()
         return int(row[0]) if row else 0
 
-    def notice(self, studies: Iterable[str], place: int | None = None) -> None:
-        """Have studies worked on as soon as possible, and remember the place in the change feed at which they were noticed."""
+    def newest(self) -> str:
+        """Return the newest date, in Orthanc's form, of what was read of the change feed."""
+        with self._turn:
+            row = self._database.execute("SELECT value FROM note WHERE name = 'newest'").fetchone()
+        return str(row[0]) if row else ""
+
+    def notice(self, studies: Iterable[str], place: int | None = None, newest: str = "") -> None:
+        """Have studies worked on as soon as possible, and remember the place in the change feed at which they were noticed.
+
+        `newest` is the newest date of what was read there.
+        """
         now = time.time()
         with self._transaction() as database:
             for study in studies:
@@ -117,6 +151,11 @@ class Journal:
             if place is not None:
                 database.execute(
                     "INSERT INTO note VALUES ('place', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (place,)
+                )
+                database.execute(
+                    """INSERT INTO note VALUES ('newest', ?)
+                       ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)""",
+                    (newest,),
                 )
 
     def due(self, most: int, but: Iterable[str]) -> list[Due]:
@@ -196,18 +235,32 @@ class Journal:
                 ).rowcount
         return count
 
-    def forget(self, study: str) -> None:
-        """Know nothing of a study any more."""
+    def forget(self, study: str, notices: int | None = None) -> None:
+        """Know nothing of a study any more; where it was noticed more often than so, it is still worked on."""
         with self._transaction() as database:
             database.execute("DELETE FROM held WHERE study = ?", (study,))
-            database.execute("DELETE FROM study WHERE id = ?", (study,))
+            database.execute("DELETE FROM study WHERE id = ? AND notices <= coalesce(?, notices)", (study, notices))
 
-    def hold(self, study: str, holder: str, files: dict[str, str]) -> None:
-        """Write down that `holder` (a server's name, the disk) has these instances, and which version of each."""
+    def forget_held(self) -> None:
+        """Know of nobody that he has anything."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM held")
+
+    def hold(self, study: str, holder: str, instances: Iterable[Held]) -> None:
+        """Write down that `holder` (a server's name, the disk) has these instances."""
         with self._transaction() as database:
             database.executemany(
-                "INSERT INTO held VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET file = excluded.file",
-                [(study, holder, instance, file) for instance, file in files.items()],
+                """INSERT INTO held VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+                   SET file = excluded.file, uid = excluded.uid, series_uid = excluded.series_uid""",
+                [(study, holder, each.instance, each.file, each.uid, each.series_uid) for each in instances],
+            )
+
+    def let_go(self, study: str, holder: str, instances: Iterable[str]) -> None:
+        """Write down that `holder` has these instances no longer."""
+        with self._transaction() as database:
+            database.executemany(
+                "DELETE FROM held WHERE study = ? AND holder = ? AND instance = ?",
+                [(study, holder, instance) for instance in instances],
             )
 
     def held(self, study: str, holder: str) -> dict[str, str]:
@@ -215,6 +268,60 @@ class Journal:
         with self._turn:
             rows = self._database.execute("SELECT instance, file FROM held WHERE study = ? AND holder = ?", (study, holder))
             return dict(rows.fetchall())
+
+    def holders(self, study: str) -> dict[str, list[Held]]:
+        """Return who has instances of a study, and which."""
+        made: dict[str, list[Held]] = {}
+        with self._turn:
+            rows = self._database.execute("SELECT holder, instance, file, uid, series_uid FROM held WHERE study = ?", (study,))
+            for holder, *held in rows.fetchall():
+                made.setdefault(holder, []).append(Held(*held))
+        return made
+
+    def held_of_others(self, study: str, holder: str) -> set[str]:
+        """Return the UIDs of what `holder` has of other studies that have the same UID, such as another patient's."""
+        with self._turn:
+            rows = self._database.execute(
+                """SELECT held.uid FROM study own JOIN study other ON other.uid = own.uid AND other.id <> own.id
+                   JOIN held ON held.study = other.id AND held.holder = ? WHERE own.id = ? AND own.uid <> '' AND held.file <> ''""",
+                (holder, study),
+            )
+            return {row[0] for row in rows.fetchall()}
+
+    def prepare_for_deletions(self) -> None:
+        """Have `notice_instance` find what it looks for at once, and have studies worked on of which something lacks its UIDs."""
+        with self._transaction() as database:
+            database.execute(_HELD_INSTANCE)
+            database.execute(
+                """UPDATE study SET state = 'waiting', due = ?, notices = notices + 1
+                   WHERE state = 'done' AND id IN (SELECT study FROM held WHERE uid = '')""",
+                (time.time(),),
+            )
+
+    def name(self, study: str, instances: Iterable[Held]) -> None:
+        """Write down the UIDs of what is held of a study, where they aren't known."""
+        with self._transaction() as database:
+            database.executemany(
+                "UPDATE held SET uid = ?, series_uid = ? WHERE study = ? AND instance = ? AND uid = ''",
+                [(each.uid, each.series_uid, study, each.instance) for each in instances],
+            )
+
+    def notice_instance(self, instance: str) -> None:
+        """Have the study worked on of which somebody has this instance."""
+        with self._turn:
+            rows = self._database.execute("SELECT DISTINCT study FROM held WHERE instance = ?", (instance,)).fetchall()
+        self.notice([row[0] for row in rows])
+
+    def uid(self, study: str) -> str:
+        """Return the UID of a study, as far as it is known."""
+        with self._turn:
+            row = self._database.execute("SELECT uid FROM study WHERE id = ?", (study,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def studies(self) -> dict[str, int]:
+        """Return all studies, and how many instances each has, as far as it is known."""
+        with self._turn:
+            return dict(self._database.execute("SELECT id, instances FROM study").fetchall())
 
     def is_new(self, study: str, last_update: str) -> bool:
         """Return whether a study, changed last at that time, would have to be noticed: it neither waits nor was worked on since."""
@@ -238,7 +345,7 @@ class Journal:
     def held_count(self) -> int:
         """Return how many instances are held, by whom ever."""
         with self._turn:
-            return int(self._database.execute("SELECT count(*) FROM held").fetchone()[0])
+            return int(self._database.execute("SELECT count(*) FROM held WHERE file <> ''").fetchone()[0])
 
     def waiting_since(self) -> float | None:
         """Return since when the study waits that waits the longest, in seconds since 1970."""

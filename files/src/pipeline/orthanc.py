@@ -55,11 +55,15 @@ class Instance:
 
 @dataclass(frozen=True)
 class Changes:
-    """A page of the change feed: what happened, as (type, id), the place after it, and whether there is no more."""
+    """A page of the change feed: what happened, as (type, id), the place after it, and whether there is no more.
+
+    Orthanc removes from the feed what happened to what is deleted. `dates` are by the places of what is left.
+    """
 
     events: tuple[tuple[str, str], ...]
     place: int
     is_last: bool
+    dates: dict[int, str]
 
 
 class Orthanc:
@@ -109,13 +113,19 @@ class Orthanc:
 
     def changes(self, place: int, limit: int = 1000) -> Changes:
         """Return what happened after `place` of the change feed, oldest first."""
-        page = self._get("/changes", since=place, limit=limit)
-        events = tuple((event["ChangeType"], event["ID"]) for event in page["Changes"])
-        return Changes(events, page["Last"], page["Done"])
+        return _changes(self._get("/changes", since=place, limit=limit))
 
     def last_change(self) -> int:
         """Return the newest place of the change feed."""
         return int(self._get("/changes?last")["Last"])
+
+    def instance_count(self) -> int:
+        """Return how many instances there are."""
+        return int(self._get("/statistics")["CountInstances"])
+
+    def instance_count_of(self, study: str) -> int:
+        """Return how many instances a study has; raise GoneError where it isn't there."""
+        return int(self._get(f"/studies/{study}/statistics")["CountInstances"])
 
     def studies(self, page_size: int = 500) -> Iterator[list[Study]]:
         """Yield all studies in pages; one that comes or goes meanwhile may be missed."""
@@ -199,6 +209,15 @@ class Orthanc:
         except requests.JSONDecodeError:
             raise RefusedError(f"{server} answers a search with what is no JSON", answer.status_code) from None
 
+    def delete_at_server(self, server: str, study: str, series: str, instance: str, seconds: float) -> None:
+        """Have such a server delete a study, one of its series, or an instance of that; raise RefusedError where it doesn't.
+
+        A server that has no such thing refuses it, too.
+        """
+        uids = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": instance}
+        level = "Instance" if instance else "Series" if series else "Study"
+        self._by_plugin(server, "delete", {"Level": level} | {name: uid for name, uid in uids.items() if uid}, seconds)
+
     def _by_plugin(self, server: str, what: str, body: dict[str, Any], seconds: float) -> requests.Response:
         try:
             return self._ask("POST", f"/dicom-web/servers/{server}/{what}", seconds, json=body)
@@ -208,6 +227,12 @@ class Orthanc:
             if error.status in _FORBIDDEN:
                 raise RefusedError(f"{server} refuses the user or the certificate ({error.status})", error.status) from None
             raise RefusedError(f"{server}: {error}", error.status) from None
+
+
+def _changes(page: dict[str, Any]) -> Changes:
+    listed = page["Changes"]
+    events = tuple((event["ChangeType"], event["ID"]) for event in listed)
+    return Changes(events, page["Last"], page["Done"], {event["Seq"]: event["Date"] for event in listed})
 
 
 def _study(entry: dict[str, Any]) -> Study:

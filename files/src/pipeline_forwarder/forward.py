@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from pipeline.engine import FailedError, PostponedError
 from pipeline.feed import ChangeFeed
-from pipeline.journal import Due, Journal
+from pipeline.journal import Due, Held, Journal
 from pipeline.orthanc import GoneError, Instance, Orthanc, RefusedError, Study
 
 from pipeline_forwarder.routing import CALLING_AET, Routes
@@ -19,6 +21,8 @@ from pipeline_forwarder.settings import Settings
 _LOG = logging.getLogger("pipeline.forward")
 _SEARCH_PAGE = 1000
 _LONGEST_OUTAGE_WAIT = 60.0
+_CHANGED_ORTHANC_SECONDS = 5.0
+_NOT_FOUND = 404
 
 
 class _Outages:
@@ -69,6 +73,7 @@ class Forwarder:
         # A stored version doesn't change: its attributes are read once, however often it is tried to be sent.
         self._servers_of = lru_cache(maxsize=100_000)(self._find_servers)
         self._outages = _Outages()
+        self._servers = {*settings.forward_to, *(name for rule in settings.rules for name in rule.to)}
 
     @property
     def servers_away(self) -> dict[str, str]:
@@ -80,7 +85,7 @@ class Forwarder:
         instances = self._gateway.instances(study.id)
         self._feed.settle([instance.id for instance in instances])
         self._journal.know(study.id, study.uid, study.last_update, len(instances))
-        failure: FailedError | PostponedError | None = None
+        failure = self._remove_deleted(due.id, instances)
         for server, wanted in self._wanted(instances).items():
             held = self._journal.held(study.id, server)
             missing = [instance for instance in wanted if held.get(instance.id) != instance.file]
@@ -97,6 +102,54 @@ class Forwarder:
         if failure:
             raise failure
 
+    def gone(self, due: Due) -> None:
+        """Have the servers delete a study; raise PostponedError where one is away, FailedError where one refuses."""
+        if failure := self._remove_deleted(due.id, ()):
+            raise failure
+
+    def _remove_deleted(self, study: str, instances: Sequence[Instance]) -> FailedError | PostponedError | None:
+        """Have the servers delete what they have of a study and isn't among these; return what failed.
+
+        A version that was replaced is deleted, too, before the new one is sent: a server may keep the first one.
+        """
+        if not self._settings.follow_deletions:
+            return None
+        failure: FailedError | PostponedError | None = None
+        self._journal.name(study, map(_held, instances))
+        files = {instance.id: instance.file for instance in instances}
+        for server, held in self._journal.holders(study).items():
+            deleted = [each for each in held if each.uid and _is_deleted(each, files)]
+            if not deleted or server not in self._servers:
+                continue
+            try:
+                if not self._feed.is_continued():
+                    raise PostponedError(_CHANGED_ORTHANC_SECONDS, "Orthanc has lost its index, or is another one")
+                self._outages.check(server)
+                self._remove(server, study, deleted)
+            except PostponedError as error:
+                failure = failure or error
+            except FailedError as error:
+                failure = error
+        return failure
+
+    def _remove(self, server: str, study: str, deleted: Sequence[Held]) -> None:
+        """Have a server delete instances, in as few requests as say it."""
+        uid = self._journal.uid(study)
+        there = self._held_by(server, uid)
+        kept = self._journal.held_of_others(study, server)
+        gone = {each.uid: each.series_uid for each in deleted if each.uid in there and each.uid not in kept}
+        for series, instance in _deletions(gone, there):
+            try:
+                self._gateway.delete_at_server(server, uid, series, instance, self._settings.request_seconds)
+            except RefusedError as error:
+                if error.status == _NOT_FOUND:
+                    continue
+                raise FailedError(f"{server} doesn't delete {uid}: {error}") from None
+        self._journal.let_go(study, server, (each.instance for each in deleted))
+        # Another patient's study of this UID may have been refused as long as this one was there.
+        self._journal.bring_back([uid])
+        _LOG.info("study %s server %s deleted %d instances", uid, server, len(gone))
+
     def _wanted(self, instances: Iterable[Instance]) -> dict[str, list[Instance]]:
         wanted: dict[str, list[Instance]] = {}
         for instance in instances:
@@ -112,19 +165,22 @@ class Forwarder:
 
     def _bring(self, server: str, study: Study, missing: list[Instance]) -> None:
         refusals: dict[str, str] = {}
+        if self._settings.follow_deletions:
+            # It may have it whatever ends this: what is deleted meanwhile is known to be looked for there.
+            self._journal.hold(study.id, server, (replace(_held(each), file="") for each in missing))
         for batch in self._batches(missing):
             began = time.monotonic()
             if reason := self._stow(server, batch):
-                self._held_by(server, study)
+                self._held_by(server, study.uid)
                 # One that the server doesn't take must not keep the others. Each is sent again, also what the server finds: it may
                 # be the version before.
                 for instance in batch:
                     if alone := self._stow(server, [instance]) if len(batch) > 1 else reason:
                         refusals[instance.uid] = alone
             _LOG.info("study %s server %s sent %d instances in %.2f s", study.uid, server, len(batch), time.monotonic() - began)
-        there = self._held_by(server, study)
+        there = self._held_by(server, study.uid)
         shown = [instance for instance in missing if instance.uid in there and instance.uid not in refusals]
-        self._journal.hold(study.id, server, {instance.id: instance.file for instance in shown})
+        self._journal.hold(study.id, server, map(_held, shown))
         if len(shown) == len(missing):
             _LOG.info("study %s server %s holds it", study.uid, server)
             return
@@ -153,20 +209,23 @@ class Forwarder:
             return str(error)
         return ""
 
-    def _held_by(self, server: str, study: Study) -> set[str]:
-        """Return the UIDs of the instances that a server finds; raise PostponedError where it answers no search either."""
-        found: set[str] = set()
-        path = f"/studies/{study.uid}/instances"
+    def _held_by(self, server: str, study: str) -> dict[str, str]:
+        """Return the instances that a server finds of a study, and the series of each, all by their UIDs.
+
+        Raises PostponedError where it answers no search either.
+        """
+        found: dict[str, str] = {}
+        path = f"/studies/{study}/instances"
         while True:
             arguments = {"limit": str(_SEARCH_PAGE), "offset": str(len(found)), "includefield": "00080018"}
             try:
                 page = self._gateway.ask_server(server, path, arguments, self._settings.search_seconds)
             except RefusedError as error:
                 raise self._outages.begin(server, str(error)) from None
-            uids = {entry["00080018"]["Value"][0] for entry in page}
-            if not uids - found:
+            listed = {_uid(entry, "00080018"): _uid(entry, "0020000E") for entry in page}
+            if not listed.keys() - found.keys():
                 break
-            found |= uids
+            found |= listed
             if len(page) < _SEARCH_PAGE:
                 break
         self._outages.end(server)
@@ -193,7 +252,7 @@ class Forwarder:
         instances = self._gateway.instances(study.id)
         for server, wanted in self._wanted(instances).items():
             held = self._journal.held(study.id, server)
-            there = self._held_by(server, study)
+            there = self._held_by(server, study.uid)
             lacking = [instance for instance in wanted if held.get(instance.id) != instance.file or instance.uid not in there]
             if lacking:
                 _LOG.warning("study %s server %s lacks %d instances that it had: sent again", study.uid, server, len(lacking))
@@ -209,3 +268,32 @@ class Forwarder:
                 continue
         _LOG.info("study %s let go: %d instances deleted from the gateway", study.uid, count)
         return count
+
+
+def _held(instance: Instance) -> Held:
+    return Held(instance.id, instance.file, instance.uid, instance.series_uid)
+
+
+def _uid(entry: Mapping[str, Any], tag: str) -> str:
+    values = entry.get(tag, {}).get("Value")
+    return str(values[0]) if values else ""
+
+
+def _is_deleted(held: Held, files: Mapping[str, str]) -> bool:
+    """Return whether it isn't among these files, by Orthanc's identifiers, or as another version; what may be there has none."""
+    return held.instance not in files or held.file not in ("", files[held.instance])
+
+
+def _deletions(gone: Mapping[str, str], there: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield series and instance of what is to be deleted of a study, of which a server has `there`; all of them are nothing."""
+    if not gone:
+        return
+    if gone.keys() == there.keys():
+        yield "", ""
+        return
+    for series in dict.fromkeys(gone.values()):
+        of_series = {uid for uid, its in gone.items() if its == series}
+        if of_series == {uid for uid, its in there.items() if its == series}:
+            yield series, ""
+        else:
+            yield from ((series, uid) for uid in sorted(of_series))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     """Rules (JSON). An instance goes wherever a matching rule says."""
     keep_days: float = 7
     """Days that a study stays on the gateway after every server is shown to hold it; below 0 for ever."""
+    follow_deletions: bool = False
+    """Whether servers delete what was deleted there; then it is kept for ever here."""
+
+    @model_validator(mode="after")
+    def _check_deletions(self) -> Settings:
+        if self.follow_deletions and self.keep_days >= 0:
+            raise ValueError("FOLLOW_DELETIONS deletes at the servers what KEEP_DAYS deletes here: give KEEP_DAYS=-1")
+        return self
 
     poll_interval: Annotated[float, Field(gt=0, le=3600)] = 5
     """Seconds that it is behind at most."""

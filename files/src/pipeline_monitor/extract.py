@@ -7,7 +7,7 @@ import time
 
 from pipeline.engine import FailedError, PostponedError
 from pipeline.feed import ChangeFeed
-from pipeline.journal import Due, Journal
+from pipeline.journal import Due, Held, Journal
 from pipeline.orthanc import GoneError, Orthanc, Study
 
 from pipeline_monitor.receiver import Receiver
@@ -75,7 +75,7 @@ class Extractor:
     def _write_down(self, study: Study, came: dict[str, str]) -> None:
         """Write down what came, where it is still what the storage has: what was overwritten meanwhile may be one or the other."""
         now = {instance.id: instance.file for instance in self._storage.instances(study.id)}
-        self._journal.hold(study.id, _DISK, {instance: file for instance, file in came.items() if now.get(instance) == file})
+        self._journal.hold(study.id, _DISK, (Held(*one) for one in came.items() if now.get(one[0]) == one[1]))
         if any(now.get(instance) != file for instance, file in came.items()):
             self._journal.notice([study.id])
 

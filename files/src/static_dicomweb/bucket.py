@@ -35,7 +35,8 @@ from static_dicomweb.sync import UnreachableError
 _LOG = logging.getLogger("static_dicomweb")
 _AT_A_TIME = 16
 _SERIES, _UID, _STUDY = "0020000E", "00080018", "0020000D"
-_FOR_GOOD, _ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
+# An instance may be corrected under its UID.
+_FOR_A_DAY, _ASK_AGAIN = "public, max-age=86400", "no-cache"
 # S3 says so where another one was faster; 409 while that one is still at it.
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _ABSENT = frozenset({"NoSuchKey", "404"})
@@ -86,20 +87,20 @@ class Bucket:
         key = f"studies/{study}/series/{series}/instances/{uid}"
         syntax = stored_syntax(directory)
         of_frames = frame_type(EXPLICIT if syntax in NATIVE else syntax)
-        self._put(key, b"".join(dicom(directory)), DICOM, _FOR_GOOD)
+        self._put(key, b"".join(dicom(directory)), DICOM, _FOR_A_DAY)
         document = Metadata(layout.shared(study)).text(directory)
-        self._put(f"{key}/metadata", _compressed(document), DICOM_JSON, _FOR_GOOD, encoding="gzip")
+        self._put(f"{key}/metadata", _compressed(document), DICOM_JSON, _FOR_A_DAY, encoding="gzip")
         for path in sorted(directory.iterdir()):
             kind, _, rest = path.name.partition("-")
             if path.name == "thumbnail.jpg":
-                self._put(f"{key}/thumbnail", path.read_bytes(), "image/jpeg", _FOR_GOOD)
+                self._put(f"{key}/thumbnail", path.read_bytes(), "image/jpeg", _FOR_A_DAY)
             elif kind == "frame" and path.suffix != ".ssi":
-                self._put(f"{key}/frames/{rest.partition('.')[0]}", path.read_bytes(), of_frames, _FOR_GOOD)
+                self._put(f"{key}/frames/{rest.partition('.')[0]}", path.read_bytes(), of_frames, _FOR_A_DAY)
             elif kind == "bulkdata" and path.suffix != ".ssi":
-                self._put(f"{key}/bulkdata/{rest}", path.read_bytes(), "application/octet-stream", _FOR_GOOD)
+                self._put(f"{key}/bulkdata/{rest}", path.read_bytes(), "application/octet-stream", _FOR_A_DAY)
             elif kind == "bulkdata" and not rest.endswith(".parts.ssi"):
                 self._put(
-                    f"{key}/bulkdata/{path.stem[9:]}", b"".join(composed(path, directory)), "application/octet-stream", _FOR_GOOD
+                    f"{key}/bulkdata/{path.stem[9:]}", b"".join(composed(path, directory)), "application/octet-stream", _FOR_A_DAY
                 )
 
     def remove_instances(self, study: str, instances: Iterable[tuple[str, str]]) -> None:

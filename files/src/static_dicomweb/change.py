@@ -1,4 +1,4 @@
-"""STOW-RS into the tree, and DELETE of a study."""
+"""STOW-RS into the tree, and DELETE of a study, a series or an instance."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from dicomweb.errors import RequestError
 from dicomweb.stow import CANNOT_UNDERSTAND, DUPLICATE, Given, answered, identify, receive
-from dicomweb.wado import checked_uid
+from dicomweb.wado import checked_uid, scope_of
 from service.free_space import check_space, refused
 from starlette.requests import Request
 from starlette.responses import Response
 
 from static_dicomweb.layout import Layout
-from static_dicomweb.make import SAME_UIDS, publish, remove, render_files
+from static_dicomweb.make import SAME_UIDS, publish, remove, remove_part, render_files
 
 _LOG = logging.getLogger("static_dicomweb")
 
@@ -54,10 +54,18 @@ def _render(layout: Layout, base: str, given: list[Given]) -> None:
             each.status = 0
 
 
-async def delete(layout: Layout, request: Request) -> Response:
-    """Remove a study; raise RequestError (404) where there is none."""
-    study = checked_uid(request.path_params["study"])
-    if not (layout.instances / study).is_dir():
-        raise RequestError(404, f"There is no study {study}.")
-    await asyncio.to_thread(remove, layout, [study])
+async def delete(layout: Layout, base: str, request: Request) -> Response:
+    """Remove what the address names; raise RequestError (404) where there is none, 503 where the disk fails."""
+    scope = scope_of(request)
+    place = layout.instances.joinpath(*scope.uids)
+    if not place.is_dir():
+        raise RequestError(404, f"There is nothing of {scope}.")
+    try:
+        if scope.series:
+            await asyncio.to_thread(remove_part, layout, base, scope)
+        else:
+            await asyncio.to_thread(remove, layout, [scope.study])
+    except OSError as error:
+        _LOG.error("%s: %s", layout.root, error.strerror)
+        raise refused(error, "The tree's disk takes nothing more: nothing of this is deleted.") from None
     return Response(status_code=204)

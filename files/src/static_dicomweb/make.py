@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 from dicomweb.attributes import is_uid
+from dicomweb.instances import Scope
 from dimse.part10 import find_files
 from service.logs import start_logging
 from service.systemd import notify
@@ -150,6 +151,16 @@ def remove(layout: Layout, studies: Iterable[str]) -> None:
                 index.replace(study, [])
                 layout.withdraw(study)
                 layout.remove(layout.instances / study)
+
+
+def remove_part(layout: Layout, base: str, scope: Scope) -> None:
+    """Remove a series or an instance. Raises OSError where the disk takes no documents without it: then it stays."""
+    publisher = Publisher(layout, base)
+    with contextlib.closing(Index(layout.root)) as index, layout.lock(scope.study):
+        # It is gone itself at last: nothing names it then, and who was interrupted may begin again.
+        rows = publisher.publish(scope.study, without=scope)
+        index.replace(scope.study, rows)
+        layout.remove(layout.instances.joinpath(*scope.uids) if rows else layout.instances / scope.study)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import brotli
 import zstandard
 from dicomweb.dataset import Dataset, first, write_json
+from dicomweb.instances import Scope
 
 from static_dicomweb.composition import parts
 from static_dicomweb.layout import Layout, address, directories
@@ -103,13 +104,14 @@ class Publisher:
         self._layout = layout
         self._base = base
 
-    def publish(self, study: str) -> list[Row]:
+    def publish(self, study: str, without: Scope | None = None) -> list[Row]:
         """Have the documents of a study say what its instances are now; return its rows for the index, none where it has none.
 
-        The study is locked by who calls. Raises OSError where the disk doesn't take them: then the former ones stay.
+        A series or an instance that is about to be removed isn't among them. The study is locked by who calls. Raises OSError where
+        the disk doesn't take them: then the former ones stay.
         """
         metadata = Metadata(self._layout.shared(study))
-        series = self._read(metadata, study)
+        series = self._read(metadata, study, without)
         if not series:
             self._layout.withdraw(study)
             return []
@@ -139,11 +141,12 @@ class Publisher:
             if former.name != digest:
                 self._layout.remove(former)
 
-    def _read(self, metadata: Metadata, study: str) -> list[Series]:
+    def _read(self, metadata: Metadata, study: str, without: Scope | None) -> list[Series]:
         found = (
             (directory.name, path.name, metadata.attributes(path))
             for directory in self._layout.series(study)
             for path in directories(directory)
+            if not without or not without.covers(Scope(study, directory.name, path.name))
         )
         return arranged(study, found, self._base)
 

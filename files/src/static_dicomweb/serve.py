@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 import uvicorn
-from dicomweb.addresses import SEARCHES, STUDY, retrievals
+from dicomweb.addresses import INSTANCE, SEARCHES, SERIES, STUDY, retrievals
 from dicomweb.transaction import Handler, Meter, Transaction, not_served
 from dicomweb.wado import Wado
 from prometheus_client import generate_latest
@@ -64,7 +64,8 @@ def create_app(layout: Layout, base: str, most: int, *, is_read_only: bool, no_s
     if not is_read_only:
         storing = _transaction("store", partial(store, layout, base, most, no_space_file))
         routes += [Route(path, storing, methods=["POST"]) for path in ("/studies", STUDY, "/instances")]
-        routes.append(Route(STUDY, _transaction("delete", partial(delete, layout)), methods=["DELETE"]))
+        deletion = _transaction("delete", partial(delete, layout, base))
+        routes += [Route(path, deletion, methods=["DELETE"]) for path in (STUDY, SERIES, INSTANCE)]
     served: list[BaseRoute] = [
         Route("/health", _health, methods=["GET"]),
         Route("/metrics", _metrics, methods=["GET"]),

@@ -65,11 +65,19 @@ class Sync:
             self._versions[study] = known["version"]
         if known["version"] == version:
             return False
-        former = {(series, uid) for series, uid in known["instances"]}
-        present: set[tuple[str, str]] = set()
+        # Each with the time at which it was written: a UID may come again with another content. Notes of before are without.
+        former = {(series, uid): (*written, None)[0] for series, uid, *written in known["instances"]}
+        present: dict[tuple[str, str], int] = {}
         if version:
-            present = {(series.name, each.name) for series in self._layout.series(study) for each in directories(series)}
-        new, gone = sorted(present - former), sorted(former - present)
+            present = {
+                (series.name, each.name): each.stat().st_mtime_ns
+                for series in self._layout.series(study)
+                for each in directories(series)
+            }
+        new = sorted(name for name, written in present.items() if former.get(name, 0) not in (written, None))
+        gone = sorted(former.keys() - present.keys())
+        # What it had by other frames and values isn't overwritten by what it has now.
+        self._bucket.remove_instances(study, [name for name in new if name in former])
         self._bucket.put_instances(self._layout, study, new)
         # Documents first: nobody is led to what is no longer there.
         self._bucket.put_study(self._layout, study, {uid for _, uid in gone})
@@ -77,7 +85,7 @@ class Sync:
         if version is None:
             path.unlink(missing_ok=True)
         else:
-            _write(path, {"version": version, "instances": sorted(present)})
+            _write(path, {"version": version, "instances": sorted((*name, written) for name, written in present.items())})
             self._versions[study] = version
         _LOG.info("study %s: %d instances brought to %s, %d removed", study, len(new), self._bucket.address, len(gone))
         return True

@@ -21,10 +21,14 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/static-dicomweb"
         self.log = log
-        command = [sys.executable, "-m", "static_dicomweb.serve", "--root", str(root), "--port", str(self.port), *options]
-        with log.open("w") as stderr:
-            self.process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, stderr=stderr)
-        wait_for_answer(self.process, log, lambda: requests.get(f"http://127.0.0.1:{self.port}/health", timeout=5))
+        self.command = [sys.executable, "-m", "static_dicomweb.serve", "--root", str(root), "--port", str(self.port), *options]
+        log.unlink(missing_ok=True)
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("a") as stderr:
+            self.process = subprocess.Popen(self.command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, stderr=stderr)
+        wait_for_answer(self.process, self.log, lambda: requests.get(f"http://127.0.0.1:{self.port}/health", timeout=5))
 
     def get(self, path: str, accept: str = "*/*") -> requests.Response:
         return requests.get(f"{self.url}{path}", headers={"Accept": accept}, timeout=60)

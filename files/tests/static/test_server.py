@@ -307,6 +307,24 @@ def test_what_is_stored_is_published_and_what_is_removed_is_gone(tmp_path: Path)
         assert stow(studies).status_code == 400
         assert front.get(instances[0].url, "application/dicom").content == contents[0]
 
+        # Two of the instances are deleted by themselves.
+        for instance in instances[:2]:
+            assert requests.delete(f"{server.url}{instance.url}", timeout=60).status_code == 204
+            assert requests.delete(f"{server.url}{instance.url}", timeout=60).status_code == 404
+            assert front.get(instance.url).status_code == 404
+        left = [instance.dataset.SOPInstanceUID for instance in instances[2:4]]
+        for path in (f"/studies/{study}/metadata", f"/studies/{study}/instances"):
+            assert [row["00080018"]["Value"][0] for row in front.get(path, JSON).json()] == left
+        assert [row["00080018"]["Value"][0] for row in server.found(f"/instances?StudyInstanceUID={study}")] == left
+        assert front.get(f"/studies/{study}").ok
+        assert stow(studies, contents[0]).status_code == 200
+        # The last series takes its study with it.
+        series = instances[0].url.partition("/instances")[0]
+        assert requests.delete(f"{server.url}{series}", timeout=60).status_code == 204
+        assert front.get(f"/studies/{study}/metadata", JSON).status_code == 404
+        assert server.found("/studies") == []
+        assert stow(studies, *contents).status_code == 200
+
         assert requests.delete(f"{studies}/{study}", timeout=60).status_code == 204
         assert requests.delete(f"{studies}/{study}", timeout=60).status_code == 404
         for path in (f"/studies/{study}/metadata", instances[0].url, f"{instances[0].url}/frames/1"):

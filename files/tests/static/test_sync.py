@@ -87,7 +87,7 @@ def test_what_nginx_serves_at_an_address_is_the_object_of_that_key(s3: S3, tmp_p
     for instance in [*study, *others]:
         key = f"site{instance.url}"
         assert objects[key]["content"] == instance.path.read_bytes()
-        assert objects[key]["type"] == "application/dicom" and "immutable" in objects[key]["cache"]
+        assert objects[key]["type"] == "application/dicom" and "max-age=86400" in objects[key]["cache"]
         [model] = json.loads(objects[f"{key}/metadata"]["content"])
         for tag, attribute in model.items():
             if "BulkDataURI" in attribute and tag != "7FE00010":
@@ -133,6 +133,25 @@ def test_several_writers_come_to_the_same(s3: S3, tmp_path: Path) -> None:
     # One of them removes what it has: the others' stays.
     assert mkdicomweb(s3, tmp_path / "tree1", "delete", uid).exit_code == 0
     assert uids(s3.json(f"studies/{uid}/instances")) == everything[:4] + everything[9:]
+
+
+def test_what_came_again_under_its_uids_is_there_as_it_is_now(s3: S3, tmp_path: Path) -> None:
+    former, other = of_kind("rt-dose-multi-frame", tmp_path), of_kind("ct", tmp_path)
+    root = tmp_path / "tree"
+    assert mkdicomweb(s3, root, "create", former.path).exit_code == 0
+    dataset = other.dataset
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(dataset, keyword, getattr(former.dataset, keyword))
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.save_as(other.path)
+    # The bucket isn't looked at meanwhile.
+    assert run(root, "delete", dataset.StudyInstanceUID).exit_code == 0
+    assert run(root, "create", other.path).exit_code == 0
+    assert mkdicomweb(s3, root, "sync").exit_code == 0
+    key, objects = f"site{former.url}", s3.objects()
+    assert objects[key]["content"] == other.path.read_bytes()
+    assert objects[f"{key}/frames/1"]["content"] == dataset.PixelData
+    assert f"{key}/frames/2" not in objects
 
 
 def test_it_is_tried_again_until_it_is_there(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

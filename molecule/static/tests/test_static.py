@@ -168,6 +168,22 @@ def test_what_came_while_it_was_down_arrives(host: Host, tmp_path: Path) -> None
     wait_for(lambda: len(held(host.web, study[0].dataset.StudyInstanceUID)) == 4, 180)
 
 
+def test_what_the_archive_deletes_is_gone_and_may_come_corrected(host: Host, tmp_path: Path) -> None:
+    study, other = ct_study(3, tmp_path, rows=32), of_kind("mr", tmp_path)
+    web = fed(host, [*study, other])
+    assert web.session.delete(web.url(study[0].url), timeout=60).status_code == 204
+    wait_for(lambda: len(held(web, study[0].dataset.StudyInstanceUID)) == 2, 30)
+    assert web.get(f"{STATIC}{study[0].url}/frames/1", "*/*").status_code == 404
+    wrong = study[0].url.partition("/series")[0]
+    assert web.session.delete(web.url(wrong), timeout=60).status_code == 204
+    wait_for(lambda: not web.get(f"{STATIC}{wrong}/metadata").ok, 30)
+    for instance in study:
+        instance.dataset.PatientName = "Right^Name"
+    fed(host, study)
+    assert {each["00100010"]["Value"][0]["Alphabetic"] for each in held(web, study[0].dataset.StudyInstanceUID)} == {"Right^Name"}
+    assert len(held(web, other.dataset.StudyInstanceUID)) == 1
+
+
 def test_dicomweb_client_uses_it(host: Host, tmp_path: Path) -> None:
     study = ct_study(3, tmp_path, rows=32)
     fed(host, study)

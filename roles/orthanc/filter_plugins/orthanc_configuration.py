@@ -12,6 +12,9 @@ Settings = dict[str, Any]
 DIRECTORY = "/etc/orthanc/instances"
 
 
+_DELETIONS = "-deletions.lua"
+
+
 def merged(*layers: Settings) -> Settings:
     """Return the layers laid over each other: dictionaries are merged, anything else of a later layer wins."""
     result: Settings = {}
@@ -77,7 +80,9 @@ def configuration(instance: Settings, site: Settings, given: Settings, plugins: 
         "Plugins": plugins,
     }
     settings = merged(site, own, _access(instance), _index(instance), given, instance.get("settings") or {})
-    return settings | {"LuaScripts": [*settings.get("LuaScripts", []), *scripts]} if scripts else settings
+    own_scripts = [f"{DIRECTORY}/{instance['name']}{_DELETIONS}"] if instance.get("deletions_url") else []
+    loaded = [*settings.get("LuaScripts", []), *scripts, *own_scripts]
+    return settings | {"LuaScripts": loaded} if loaded else settings
 
 
 def _repeated(values: list[Any]) -> list[str]:
@@ -124,7 +129,7 @@ def units(instances: Sequence[Settings], common: Sequence[str]) -> list[dict[str
     """Return the instances' units, as the module `service_state` takes them; `common` are files that each of them reads."""
     found: list[dict[str, Any]] = [{"name": "orthanc.service", "state": "masked"}]
     for instance in instances:
-        own = [f"{DIRECTORY}/{instance['name']}{ending}" for ending in (".json", ".pem", "-database-ca.pem")]
+        own = [f"{DIRECTORY}/{instance['name']}{ending}" for ending in (".json", ".pem", "-database-ca.pem", _DELETIONS)]
         files = [*common, "/etc/systemd/system/orthanc@.service", *own, "/etc/orthanc/credentials"]
         found.append({"name": f"orthanc@{instance['name']}.service", "ports": [int(instance["http_port"])], "files": files})
     return found
