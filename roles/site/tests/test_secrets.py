@@ -67,7 +67,7 @@ def site(tmp_path: Path) -> Site:
 def test_each_is_made_once_and_a_certificate_for_its_names(site: Site) -> None:
     assert site.play()[0] == 0
     made = site.kept()
-    assert set(made) == {"database_password", "worklist_password", "archive_password"} | {
+    assert set(made) == {"database_password", "worklist_password", "dicomweb_password", "archive_password"} | {
         f"{name}.{kind}" for name in ("database", "archive") for kind in ("crt", "key")
     }
     assert {path.stat().st_mode & 0o077 for path in [site.secrets, *site.secrets.glob("*")]} == {0}
