@@ -41,6 +41,13 @@ http {
             return 204;
         }
 {% include "static-dicomweb-locations.conf.j2" %}
+{% if archive %}
+        location /dicom-web/ {
+            proxy_pass {{ archive }}/;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Forwarded-Prefix /dicom-web;
+        }
+{% endif %}
 {% if viewer %}
         location / {
             include /etc/nginx/mime.types;
@@ -60,7 +67,9 @@ http {
 class Nginx:
     """An nginx on loopback that serves a tree."""
 
-    def __init__(self, directory: Path, root: Path, prefix: str = "/static-dicomweb", server: str = "", viewer: str = "") -> None:
+    def __init__(
+        self, directory: Path, root: Path, prefix: str = "/static-dicomweb", server: str = "", viewer: str = "", archive: str = ""
+    ) -> None:
         # The tree may be below a directory of root's alone: its workers are root's, too, where the tests are.
         self.port = free_port()
         self.prefix = prefix
@@ -78,6 +87,7 @@ class Nginx:
             "nginx_static_prefix": prefix,
             "nginx_static_url": server,
             "viewer": viewer,
+            "archive": archive,
         }
         # As Ansible has it.
         templates = Environment(loader=FileSystemLoader(_ROLE / "templates"), trim_blocks=True, keep_trailing_newline=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 
 import requests
 from orthanc_server import OrthancServer
-from servers import SOURCES, free_port, stop, wait_for_answer
+from servers import free_port, stop, wait_for_answer, with_sources
 
 PROXY_AET = "PACSBIN_PROXY"
 
@@ -48,9 +47,7 @@ class Proxy:
         path = self.directory / "config.jsonc"
         path.write_text("// of a test\n" + json.dumps(self.config, indent=2))
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "dimse_proxy", str(path)], env=os.environ | {"PYTHONPATH": str(SOURCES)}, stderr=log
-            )
+            self.process = subprocess.Popen([sys.executable, "-m", "dimse_proxy", str(path)], env=with_sources(), stderr=log)
         ask = partial(self.session.get, f"{self.url}/ping", timeout=5, allow_redirects=False)
         wait_for_answer(self.process, self.log, ask)
 

@@ -22,6 +22,11 @@ from psycopg import sql
 SOURCES = Path(__file__).parent.parent / "src"
 
 
+def with_sources() -> dict[str, str]:
+    """Return the environment of a service that is run from its sources, beside what PYTHONPATH has already."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(SOURCES), os.environ.get("PYTHONPATH"))))}
+
+
 class Postgres:
     """A cluster of its own, that tests may stop and start; its server is not root's, which PostgreSQL refuses."""
 

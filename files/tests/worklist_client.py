@@ -182,7 +182,8 @@ class Client:
             context = ssl.create_default_context(cafile=authority)
             context.check_hostname = authority is not None
             context.verify_mode = ssl.CERT_REQUIRED if authority else ssl.CERT_NONE
-        return connect(address, ssl=context, additional_headers=headers, proxy=None, legacy=True)
+        # Opened within a minute on a machine that is busy with everything else.
+        return connect(address, ssl=context, additional_headers=headers, proxy=None, legacy=True, open_timeout=60)
 
 
 def warning(answer: requests.Response) -> str | None:

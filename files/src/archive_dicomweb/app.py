@@ -24,6 +24,7 @@ from archive_dicomweb.files import Files
 from archive_dicomweb.index import Index
 from archive_dicomweb.kept import Kept
 from archive_dicomweb.metadata import KeptWado
+from archive_dicomweb.plugin import Plugin
 from archive_dicomweb.removal import delete
 from archive_dicomweb.search import answer_search
 from archive_dicomweb.settings import Settings
@@ -33,10 +34,6 @@ _METER = Meter("archive_dicomweb", logging.getLogger("archive_dicomweb"))
 # Seconds: Orthanc answers when an instance is stored, which on a busy database takes its time.
 _TIMEOUT = httpx.Timeout(connect=5, read=120, write=60, pool=120)
 _MOST_CONNECTIONS = 16
-
-
-def _transaction(name: str, handler: Handler) -> Transaction:
-    return Transaction(_METER, name, handler)
 
 
 class _State:
@@ -84,15 +81,20 @@ def create_app(settings: Settings | None = None) -> Starlette:
         await pool.close()
 
     state = _State(index, files, orthanc)
+    plugin = Plugin(orthanc)
+
+    def transaction(name: str, handler: Handler) -> Transaction:
+        return Transaction(_METER, name, plugin.instead(handler))
+
     routes: list[BaseRoute] = [
-        Route(path, _transaction("search", partial(answer_search, index, files, chosen.max_results, level)), methods=["GET"])
+        Route(path, transaction("search", partial(answer_search, index, files, chosen.max_results, level)), methods=["GET"])
         for path, level in SEARCHES.items()
     ]
-    storage = _transaction("store", storing.store)
+    storage = transaction("store", storing.store)
     routes += [Route(path, storage, methods=["POST"]) for path in ("/studies", STUDY)]
-    deletion = _transaction("delete", partial(delete, index, orthanc))
+    deletion = transaction("delete", partial(delete, index, orthanc))
     routes += [Route(path, deletion, methods=["DELETE"]) for path in (STUDY, SERIES, INSTANCE)]
-    routes += retrievals(KeptWado(Archive(index, files), index, kept), _transaction)
+    routes += retrievals(KeptWado(Archive(index, files), index, kept), transaction)
     served: list[BaseRoute] = [
         Route("/health", state.health, methods=["GET"]),
         Route("/metrics", state.metrics, methods=["GET"]),

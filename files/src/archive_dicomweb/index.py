@@ -30,6 +30,12 @@ SCHEMA = "6"
 """The version that this reads; `globalproperties` has it under 1."""
 
 _Result = TypeVar("_Result")
+
+
+class UnknownIndexError(RequestError):
+    """The index is of a version that this doesn't read."""
+
+
 _DICOM_FILE = 1
 _NOT_COMPRESSED = 1
 # Of metadata.
@@ -256,7 +262,7 @@ async def _check(connection: Connection) -> None:
     found = await cursor.fetchone()
     version = found[0] if found else "none"
     if version != SCHEMA:
-        raise RequestError(503, f"Orthanc's index is of version {version}, and this service reads version {SCHEMA}.")
+        raise UnknownIndexError(503, f"Orthanc's index is of version {version}, and this service reads version {SCHEMA}.")
 
 
 async def _signature(connection: Connection, scope: Scope) -> str:

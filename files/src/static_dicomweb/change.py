@@ -8,6 +8,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from dicomweb.decoders import Decoders
 from dicomweb.errors import RequestError
 from dicomweb.stow import CANNOT_UNDERSTAND, DUPLICATE, Given, answered, identify, receive
 from dicomweb.wado import checked_uid, scope_of
@@ -16,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from static_dicomweb.layout import Layout
-from static_dicomweb.make import SAME_UIDS, publish, remove, remove_part, render_files
+from static_dicomweb.make import SAME_UIDS, publish, remove, remove_part, render_apart
 
 _LOG = logging.getLogger("static_dicomweb")
 
 
-async def store(layout: Layout, base: str, most: int, no_space_file: Path | None, request: Request) -> Response:
+async def store(layout: Layout, base: str, most: int, no_space_file: Path | None, decoders: Decoders, request: Request) -> Response:
     """Render the instances of a request, of `most` bytes at most, and publish their studies; answer with what became of them.
 
     Raises RequestError: 507 while a file says that there is no space, or where there is none; 503 where the disk fails otherwise.
@@ -33,7 +34,7 @@ async def store(layout: Layout, base: str, most: int, no_space_file: Path | None
         directory.mkdir()
         received = await receive(request, directory, most)
         await asyncio.to_thread(identify, received.given, study, _LOG)
-        await asyncio.to_thread(_render, layout, base, [each for each in received.given if each.status is None])
+        await _render(decoders, layout, base, [each for each in received.given if each.status is None])
     except OSError as error:
         _LOG.error("%s: %s", layout.root, error.strerror)
         raise refused(error, "The tree's disk takes nothing more: nothing of this is published.") from None
@@ -42,9 +43,9 @@ async def store(layout: Layout, base: str, most: int, no_space_file: Path | None
     return answered(request, received, study, f"{base}/")
 
 
-def _render(layout: Layout, base: str, given: list[Given]) -> None:
-    outcome = render_files(layout.root, base, [each.path for each in given])
-    publish(layout, base, sorted(outcome.studies))
+async def _render(decoders: Decoders, layout: Layout, base: str, given: list[Given]) -> None:
+    outcome = await render_apart(decoders, layout.root, base, [each.path for each in given])
+    await asyncio.to_thread(publish, layout, base, sorted(outcome.studies))
     problems = dict(outcome.problems)
     for each in given:
         why = problems.get(each.path)

@@ -6,15 +6,17 @@ import contextlib
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import click
 from dicomweb.attributes import is_uid
+from dicomweb.decoders import Decoders
+from dicomweb.errors import RequestError
 from dicomweb.instances import Scope
 from dimse.part10 import find_files
 from service.logs import start_logging
@@ -31,9 +33,14 @@ from static_dicomweb.sync import follow as follow_changes
 
 # Files that a process takes at a time: what it writes of them is synced together.
 _FEWEST_AT_A_TIME, _FILES_AT_A_TIME = 16, 32
+# And at most where others wait for the process.
+_FILES_APART = 100
 _LARGEST_FILE = 4 << 30
 # Seconds between attempts to bring the tree into a bucket.
 _WAITS = (1, 3, 9)
+RENDERING_SECONDS = 300.0
+"""How long `render_apart` waits for some files: one of 4 GB is written to a slow disk, too."""
+CRASHED = "what decodes it crashed, or was ended from outside: run it again"
 SAME_UIDS = "another file has the same UIDs and other content: the first one is kept"
 
 
@@ -113,25 +120,76 @@ def _note_present(path: Path, is_same: bool, outcome: Outcome) -> None:
         outcome.problems.append((path, SAME_UIDS))
 
 
+async def render_apart(decoders: Decoders, root: Path, base: str, paths: Sequence[Path]) -> Outcome:
+    """Render files as `render_files` does, in a process: one whose decoder crashes or never ends costs itself alone."""
+    outcome = Outcome()
+    for start in range(0, len(paths), _FILES_APART):
+        some = paths[start : start + _FILES_APART]
+        try:
+            outcome.add(await decoders.decode(render_files, root, base, some))
+        except RequestError as error:
+            if len(some) == 1:
+                outcome.problems.append((some[0], error.message))
+                continue
+            for path in some:
+                outcome.add(await render_apart(decoders, root, base, [path]))
+    return outcome
+
+
 def in_parallel(root: Path, base: str, paths: Sequence[Path], processes: int, *, is_dry: bool = False) -> Iterator[Outcome]:
     """Yield what became of files, some at a time; raise OSError where the disk doesn't take them."""
-    parts = iter(paths)
+    left = deque(paths)
     # So few that each process has its share, but not fewer than are worth a process.
     at_a_time = max(min(-(-len(paths) // (2 * processes)), _FILES_AT_A_TIME), _FEWEST_AT_A_TIME)
+    while left:
+        begun: dict[Future[Outcome], list[Path]] = {}
+        try:
+            yield from _in_one_pool(root, base, left, begun, processes, at_a_time, is_dry=is_dry)
+        except BrokenProcessPool:
+            for part in begun.values():
+                yield from (_alone(root, base, path, is_dry=is_dry) for path in part)
+
+
+def _in_one_pool(
+    root: Path,
+    base: str,
+    left: deque[Path],
+    begun: dict[Future[Outcome], list[Path]],
+    processes: int,
+    at_a_time: int,
+    *,
+    is_dry: bool,
+) -> Iterator[Outcome]:
+    """Take what is left. Raises BrokenProcessPool where a process ends: then `begun` has what was begun and hasn't ended."""
     with ProcessPoolExecutor(processes) as pool:
-        running: set[Future[Outcome]] = set()
         try:
             while True:
-                while len(running) < 2 * processes and (part := list(islice(parts, at_a_time))):
-                    running.add(pool.submit(render_files, root, base, part, is_dry=is_dry))
-                if not running:
+                while len(begun) < 2 * processes and left:
+                    part = [left.popleft() for _ in range(min(at_a_time, len(left)))]
+                    try:
+                        begun[pool.submit(render_files, root, base, part, is_dry=is_dry)] = part
+                    except BrokenProcessPool:
+                        left.extendleft(reversed(part))
+                        raise
+                if not begun:
                     return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+                done, _ = wait(begun, return_when=FIRST_COMPLETED)
                 for each in done:
-                    yield each.result()
+                    outcome = each.result()
+                    del begun[each]
+                    yield outcome
         finally:
-            for each in running:
+            for each in begun:
                 each.cancel()
+
+
+def _alone(root: Path, base: str, path: Path, *, is_dry: bool) -> Outcome:
+    """Render a file in a process of its own."""
+    with ProcessPoolExecutor(1) as pool:
+        try:
+            return pool.submit(render_files, root, base, [path], is_dry=is_dry).result()
+        except BrokenProcessPool:
+            return Outcome(problems=[(path, CRASHED)])
 
 
 def publish(layout: Layout, base: str, studies: Iterable[str]) -> None:
@@ -241,8 +299,6 @@ def create(settings: _Settings, dry_run: bool, processes: int, sources: tuple[st
             publish(layout, settings.base, sorted(outcome.studies))
     except OSError as error:
         raise click.ClickException(f"{layout.root}: {error.strerror}. What was rendered is kept: run it again.") from None
-    except BrokenProcessPool:
-        raise click.ClickException("A process was ended from outside. What was rendered is kept: run it again.") from None
     for path, problem in outcome.problems:
         click.echo(f"{path}: {problem}", err=True)
     done = "would be rendered" if dry_run else "rendered"

@@ -5,6 +5,7 @@ It is searched and retrieved from by DIMSE, too, and what arrives may be passed 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+from dicomweb.decoders import Decoders
 from dimse.incoming_file import IncomingFile
 from dimse.new_file import NewFile, sync_directory
 from dimse.part10 import read_syntax, read_texts_slowly
@@ -27,7 +29,7 @@ from service.systemd import notify
 from static_dicomweb.config import entities_of, no_space_option, tree_options
 from static_dicomweb.holding import TreeHolding
 from static_dicomweb.layout import Layout
-from static_dicomweb.make import publish, render_files
+from static_dicomweb.make import RENDERING_SECONDS, publish, render_apart
 from static_dicomweb.relay import Relay
 
 _LOG = logging.getLogger("static_dicomweb")
@@ -95,17 +97,18 @@ class Receiver:
             series.files.append(path)
             series.latest = time.monotonic()
 
-    def run(self) -> None:
+    async def run(self) -> None:
         """Render what is quiet, without end."""
+        decoders = Decoders(RENDERING_SECONDS)
         while True:
-            time.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
             try:
-                self.render_quiet()
+                await self._render_quiet(decoders)
             except OSError as error:
                 _LOG.error("%s: %s; it is tried again", self._layout.root, error.strerror)
-                time.sleep(_AGAIN_SECONDS)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
-    def render_quiet(self) -> None:
+    async def _render_quiet(self, decoders: Decoders) -> None:
         """Render the series of which nothing has come for a while; raise OSError where the disk doesn't take them."""
         now = time.monotonic()
         with self._turn:
@@ -114,7 +117,7 @@ class Receiver:
         while taken:
             identity, series = taken.popitem()
             try:
-                self._render(identity, series.files)
+                await self._render(decoders, identity, series.files)
             except BaseException:
                 for path in series.files:
                     self._note(path, identity)
@@ -123,8 +126,8 @@ class Receiver:
                         self._note(path, other)
                 raise
 
-    def _render(self, identity: tuple[str, str], files: list[Path]) -> None:
-        outcome = render_files(self._layout.root, self._base, files)
+    async def _render(self, decoders: Decoders, identity: tuple[str, str], files: list[Path]) -> None:
+        outcome = await render_apart(decoders, self._layout.root, self._base, files)
         publish(self._layout, self._base, sorted(outcome.studies))
         for path, problem in outcome.problems:
             kept = self._refused / path.name
@@ -226,7 +229,7 @@ def main(
     if relay:
         relay.start()
     notify("READY=1")
-    receiver.run()
+    asyncio.run(receiver.run())
 
 
 def _known(entities: tuple[str, ...], proxy_ae: str | None) -> dict[str, tuple[str, int]]:

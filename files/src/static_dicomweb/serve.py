@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 import uvicorn
 from dicomweb.addresses import INSTANCE, SEARCHES, SERIES, STUDY, retrievals
+from dicomweb.decoders import Decoders
 from dicomweb.transaction import Handler, Meter, Transaction, not_served
 from dicomweb.wado import Wado
 from prometheus_client import generate_latest
@@ -29,6 +30,7 @@ from static_dicomweb.archive import Archive
 from static_dicomweb.change import delete, store
 from static_dicomweb.config import no_space_option, tree_options
 from static_dicomweb.layout import Layout
+from static_dicomweb.make import RENDERING_SECONDS
 from static_dicomweb.qido import answer_search
 
 _METER = Meter("static_dicomweb", logging.getLogger("static_dicomweb"))
@@ -62,7 +64,7 @@ def create_app(layout: Layout, base: str, most: int, *, is_read_only: bool, no_s
         routes.append(Route(path, _transaction("search", partial(answer_search, layout, level, _MOST_RESULTS)), methods=["GET"]))
     routes += retrievals(Wado(Archive(layout)), _transaction)
     if not is_read_only:
-        storing = _transaction("store", partial(store, layout, base, most, no_space_file))
+        storing = _transaction("store", partial(store, layout, base, most, no_space_file, Decoders(RENDERING_SECONDS)))
         routes += [Route(path, storing, methods=["POST"]) for path in ("/studies", STUDY, "/instances")]
         deletion = _transaction("delete", partial(delete, layout, base))
         routes += [Route(path, deletion, methods=["DELETE"]) for path in (STUDY, SERIES, INSTANCE)]

@@ -191,15 +191,29 @@ def test_one_too_many_is_warned_of(orthanc: OrthancServer, postgres: Postgres, t
         few.stop()
 
 
-def test_an_index_of_another_version_is_refused(orthanc: OrthancServer, postgres: Postgres, tmp_path: Path) -> None:
+def test_with_an_index_of_another_version_orthancs_plugin_answers(
+    orthanc: OrthancServer, stored: dict[str, Instance], postgres: Postgres, tmp_path: Path
+) -> None:
     uri = postgres.make_database("another")
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute("CREATE TABLE globalproperties (property integer, value text)")
         connection.execute("INSERT INTO globalproperties VALUES (1, '7')")
     service = ArchiveService(tmp_path, orthanc, uri)
     try:
-        answer = service.get("/studies", JSON)
-        assert (answer.status_code, "version 7" in answer.json()["message"]) == (503, True)
+        instance = stored["ct"]
+        data = instance.dataset
+        [found] = service.found(f"/studies?StudyInstanceUID={data.StudyInstanceUID}")
+        assert found["00100020"]["Value"] == [data.PatientID]
+        [model] = service.found(f"{instance.url}/metadata")
+        assert model["00080018"]["Value"] == [data.SOPInstanceUID]
+        for kind in (f"{instance.url}/frames/1", instance.url, "/studies?limit=1"):
+            answer = service.get(kind, "multipart/related" if "/instances/" in kind else JSON)
+            assert answer.status_code == 200 and "version 7" in answer.headers["Warning"]
+        uids = f"studyUID={data.StudyInstanceUID}&seriesUID={data.SeriesInstanceUID}&objectUID={data.SOPInstanceUID}"
+        uri = f"{service.url.removesuffix('/dicom-web')}/wado?requestType=WADO&{uids}&contentType=application/dicom"
+        assert requests.get(uri, timeout=60).content == instance.path.read_bytes()
+        # What is stored needs no index.
+        assert service.post(instance.path.read_bytes(), "application/dicom").status_code == 200
         assert service.health().status_code == 503
         assert "version 7" in service.health().json()["problems"][0]
     finally:

@@ -23,7 +23,7 @@ from dimse_proxy.serve import make_self_signed
 from orthanc_server import OrthancServer
 from pipeline_services import wait_for
 from proxy_server import Proxy, parts_of
-from servers import SOURCES, free_port
+from servers import free_port, with_sources
 
 VIEWER, OTHER = "https://viewer.example.org", "https://evil.example.org"
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -138,9 +138,7 @@ def test_a_self_signed_certificate_is_made_and_kept(archive: OrthancServer, tmp_
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dimse_proxy", *arguments]
-    return subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run(command, env=with_sources(), capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from datasets import Instance, same
 from dimse_client import Modality
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
-from servers import SOURCES, free_port, wait_for_port
+from servers import free_port, wait_for_port, with_sources
 from static_dicomweb.store import dicom
 
 AET = "DICOMWEBSCP"
@@ -31,7 +30,7 @@ class Receiver:
         command = [sys.executable, "-m", "static_dicomweb.receive", "--root", str(self.root), "--port", str(self.port)]
         command += ["--quiet-seconds", "0.5", *self.options]
         with self.log.open("a") as log:
-            environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+            environment = with_sources()
             self.process = subprocess.Popen(command, env=environment, stderr=log)
         wait_for_port(self.process, self.port)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import requests
-from servers import SOURCES, free_port, wait_for_answer
+from servers import free_port, wait_for_answer, with_sources
 
 JSON = "application/dicom+json"
 
@@ -27,7 +26,7 @@ class Server:
 
     def start(self) -> None:
         with self.log.open("a") as stderr:
-            self.process = subprocess.Popen(self.command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, stderr=stderr)
+            self.process = subprocess.Popen(self.command, env=with_sources(), stderr=stderr)
         wait_for_answer(self.process, self.log, lambda: requests.get(f"http://127.0.0.1:{self.port}/health", timeout=5))
 
     def get(self, path: str, accept: str = "*/*") -> requests.Response:

@@ -24,7 +24,7 @@ from mkdicomweb import create, run
 from pydicom.encaps import generate_frames
 from pydicom.multival import MultiValue
 from pydicom.pixels import pixel_array
-from servers import SOURCES
+from servers import with_sources
 from static_dicomweb.index import Index
 from static_dicomweb.publish import Metadata
 from static_dicomweb.store import dicom
@@ -78,7 +78,7 @@ def test_two_at_once_make_what_one_makes(tmp_path: Path) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
     assert create(alone, *map(Path, files)).exit_code == 0
     command = [sys.executable, "-m", "static_dicomweb.make", "--root", str(both), "create", "--processes", "2"]
-    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    environment = with_sources()
     running = [subprocess.Popen([*command, *order], env=environment) for order in (files, files[::-1])]
     assert [each.wait(120) for each in running] == [0, 0]
     assert state(both) == state(alone)
@@ -89,7 +89,7 @@ def test_what_was_killed_goes_on(tmp_path: Path) -> None:
     root, whole = tmp_path / "tree", tmp_path / "whole"
     files = [str(instance.path) for instance in instances]
     command = [sys.executable, "-m", "static_dicomweb.make", "--root", str(root), "create", "--processes", "2", *files]
-    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, start_new_session=True)
+    process = subprocess.Popen(command, env=with_sources(), start_new_session=True)
     deadline = time.monotonic() + 180
     while not list(root.glob("instances/*/*/*")):
         assert time.monotonic() < deadline, "no instance was ever rendered"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from click.testing import Result
 from datasets import ct_study, of_kind, read, same
 from mkdicomweb import run
 from moto.server import ThreadedMotoServer
-from servers import SOURCES, free_port
+from servers import free_port, with_sources
 
 
 class S3:
@@ -117,7 +116,7 @@ def test_several_writers_come_to_the_same(s3: S3, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "static_dicomweb.make", "--s3", "s3://images/site"]
     command += ["--s3-endpoint", s3.endpoint, "--s3-region", "us-east-1"]
     parts = [study[:5], study[4:9], study[8:]]
-    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    environment = with_sources()
     running = [
         subprocess.Popen(
             [*command, "--root", str(tmp_path / f"tree{number}"), "create", *(str(each.path) for each in part)], env=environment
@@ -166,7 +165,7 @@ def test_it_is_tried_again_until_it_is_there(s3: S3, tmp_path: Path, monkeypatch
     command = [sys.executable, "-m", "static_dicomweb.make", "--root", str(root), "--s3", "s3://images/site"]
     command += ["--s3-endpoint", s3.endpoint, "--s3-region", "us-east-1", "sync", "--follow"]
     with (tmp_path / "log").open("w") as log:
-        follower = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SOURCES)}, stderr=log)
+        follower = subprocess.Popen(command, env=with_sources(), stderr=log)
     try:
         deadline = time.monotonic() + 60
         while "tried again" not in (tmp_path / "log").read_text() and time.monotonic() < deadline:

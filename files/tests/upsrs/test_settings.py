@@ -7,7 +7,7 @@ import sys
 
 import psycopg
 import pytest
-from servers import SOURCES, Postgres, Service
+from servers import SOURCES, Postgres, Service, with_sources
 from service.settings import read_settings
 from upsrs.database import migrate
 from upsrs.settings import Settings
@@ -57,7 +57,7 @@ def test_the_schema_is_made_once_and_a_newer_one_refused(postgres: Postgres) -> 
 def test_many_processes_migrate_at_once(postgres: Postgres) -> None:
     uri = postgres.make_database("at_once")
     program = f"from upsrs.database import migrate; print(migrate({uri!r}))"
-    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    environment = with_sources()
     running = [
         subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]

@@ -106,11 +106,11 @@ def test_postgresql_is_where_rhel_has_it_and_asks_for_scram(host: Host) -> None:
     assert "scram-sha-256" in hba
     assert host.run("runuser -u postgres -- psql -Atc 'show data_checksums'") == "on"
     hashes = host.run("runuser -u postgres -- psql -Atc \"select rolname from pg_authid where rolpassword like 'SCRAM-SHA-256$%'\"")
-    assert set(hashes.split()) == {"orthanc", "orthanc_gateway", "pyupsrs"}
+    assert set(hashes.split()) == {"orthanc", "orthanc_gateway", "orthanc_reader", "pyupsrs"}
 
 
 def test_services_run_in_python_3_11(host: Host) -> None:
-    for service in ("pyupsrs", "dicomweb-proxy", "static-dicomweb", "pipeline-monitor"):
+    for service in ("archive-dicomweb", "pyupsrs", "dicomweb-proxy", "static-dicomweb", "pipeline-monitor"):
         assert host.run(f"/opt/dicomweb-site/{service}/current/venv/bin/python --version").startswith("Python 3.11.")
 
 
@@ -220,6 +220,7 @@ def test_status_and_verify_know_the_host(host: Host) -> None:
     told = play("playbooks/status.yml").stdout
     assert "postgresql-server" in told
     assert "firewalld.service" in told
+    assert re.search(r"service +archive-dicomweb\.service +active", told) and "dicomweb  " not in told
     assert play("playbooks/verify.yml").returncode == 0
 
 

@@ -173,7 +173,7 @@ def test_what_the_archive_deletes_is_gone_and_may_come_corrected(host: Host, tmp
     web = fed(host, [*study, other])
     assert web.session.delete(web.url(study[0].url), timeout=60).status_code == 204
     wait_for(lambda: len(held(web, study[0].dataset.StudyInstanceUID)) == 2, 30)
-    assert web.get(f"{STATIC}{study[0].url}/frames/1", "*/*").status_code == 404
+    wait_for(lambda: web.get(f"{STATIC}{study[0].url}/frames/1", "*/*").status_code == 404, 30)
     wrong = study[0].url.partition("/series")[0]
     assert web.session.delete(web.url(wrong), timeout=60).status_code == 204
     wait_for(lambda: not web.get(f"{STATIC}{wrong}/metadata").ok, 30)
