@@ -85,7 +85,8 @@ class ArchiveService:
         stop(self.process, self.log)
 
     def get(self, path: str, accept: str = "*/*", **options: Any) -> requests.Response:
-        return requests.get(f"{self.url}{path}", headers={"Accept": accept}, timeout=60, **options)
+        headers = {"Accept": accept} | options.pop("headers", {})
+        return requests.get(f"{self.url}{path}", headers=headers, timeout=60, **options)
 
     def found(self, path: str) -> list[dict[str, Any]]:
         answer = self.get(path, JSON)

@@ -87,7 +87,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         return Transaction(_METER, name, plugin.instead(handler))
 
     routes: list[BaseRoute] = [
-        Route(path, transaction("search", partial(answer_search, index, files, chosen.max_results, level)), methods=["GET"])
+        Route(path, transaction("search", partial(answer_search, index, files, kept, chosen.max_results, level)), methods=["GET"])
         for path, level in SEARCHES.items()
     ]
     storage = transaction("store", storing.store)

@@ -141,9 +141,12 @@ class Index:
         """Return the files of a scope, in the order in which series and instances came."""
         return await self.read(lambda connection: _files(connection, scope))
 
-    async def signature(self, scope: Scope) -> str:
-        """Return `signature_of` the files of a scope, nothing where there are none."""
-        return await self.read(lambda connection: _signature(connection, scope))
+    async def signature(self, scope: Scope, *, with_tags: bool = False) -> str:
+        """Return `signature_of` the files of a scope, nothing where there are none.
+
+        `with_tags`, it is another one where the index was told to have other attributes of them.
+        """
+        return await self.read(lambda connection: _signature(connection, scope, with_tags=with_tags))
 
     async def identifiers(self, scope: Scope) -> list[str]:
         """Return Orthanc's own identifiers of a study, a series or an instance: of several, where patients have it in common."""
@@ -265,14 +268,18 @@ async def _check(connection: Connection) -> None:
         raise UnknownIndexError(503, f"Orthanc's index is of version {version}, and this service reads version {SCHEMA}.")
 
 
-async def _signature(connection: Connection, scope: Scope) -> str:
+async def _signature(connection: Connection, scope: Scope, *, with_tags: bool) -> str:
     conditions = _conditions(scope)
+    signed, tags = "file.uuid", ""
+    if with_tags:
+        signed = "file.uuid || coalesce(tags.value, '')"
+        tags = f"LEFT JOIN metadata tags ON tags.id = image.internalid AND tags.type = {_SIGNATURE}"
     cursor = await connection.execute(
         f"""{conditions.beginning}
-        SELECT encode(sha256(string_agg(file.uuid, ',' ORDER BY series.internalid, image.internalid)::bytea), 'hex')
+        SELECT encode(sha256(string_agg({signed}, ',' ORDER BY series.internalid, image.internalid)::bytea), 'hex')
         FROM resources study JOIN resources series ON series.parentid = study.internalid
         JOIN resources image ON image.parentid = series.internalid
-        JOIN attachedfiles file ON file.id = image.internalid AND file.filetype = {_DICOM_FILE}
+        JOIN attachedfiles file ON file.id = image.internalid AND file.filetype = {_DICOM_FILE} {tags}
         WHERE study.resourcetype = 1 AND {conditions.text}""",
         conditions.given,
     )

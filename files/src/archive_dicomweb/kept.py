@@ -1,4 +1,4 @@
-"""Metadata that were made, kept compressed for whoever asks again.
+"""Metadata, and lists of instances, that were made, kept compressed for whoever asks again.
 
 An entry's name says of which files it was made, under which address and by which program, so that none is ever wrong: after a
 change another one is asked for, and what isn't asked for any more is what goes when space is needed.
@@ -69,6 +69,16 @@ class Kept:
             return Entry(self, self._directory / name)
         except OSError:
             return None
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep what was made."""
+        entry = self.new(name)
+        if entry:
+            try:
+                entry.add(content)
+                entry.keep()
+            finally:
+                entry.close()
 
     def make_room(self, written: int) -> None:
         """Remove what wasn't used for longest, where there is too much after so many bytes were written."""
@@ -143,6 +153,6 @@ def decompressed(file: BinaryIO, piece_bytes: int) -> Iterator[bytes]:
 def _program() -> str:
     """Return what names the version of what makes metadata."""
     sums = hashlib.sha256(pydicom.__version__.encode())
-    for path in sorted(Path(str(dicomweb.__file__)).parent.glob("*.py")):
+    for path in sorted((*Path(str(dicomweb.__file__)).parent.glob("*.py"), *Path(__file__).parent.glob("*.py"))):
         sums.update(path.read_bytes())
     return sums.hexdigest()

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import BinaryIO
 
 from dicomweb.answers import Stream
 from dicomweb.http import accept_of, public_url
-from dicomweb.negotiation import DICOM_JSON, answer_type, takes_gzip
+from dicomweb.negotiation import DICOM_JSON, answer_type
 from dicomweb.wado import Wado, scope_of
 from starlette.requests import Request
 from starlette.responses import Response
 
 from archive_dicomweb.archive import Archive
 from archive_dicomweb.index import Index
-from archive_dicomweb.kept import Entry, Kept, decompressed, signature_of
-
-_PIECE_BYTES = 1 << 18
-_HEADERS = {"Vary": "Accept, Accept-Encoding"}
+from archive_dicomweb.kept import Entry, Kept, signature_of
+from archive_dicomweb.kept_answer import VARY, is_gzip_taken, kept_answer
 
 
 class KeptWado(Wado):
@@ -36,14 +33,13 @@ class KeptWado(Wado):
         # One instance's are made sooner than looked for.
         if scope.instance or answer_type(accept_of(request)) != DICOM_JSON:
             return await super().metadata(request)
-        is_compressed = takes_gzip(request.headers.get("accept-encoding", ""))
-        headers = _HEADERS | ({"Content-Encoding": "gzip"} if is_compressed else {})
         signature = await self._index.signature(scope)
         file = await asyncio.to_thread(self._kept.find, self._kept.name(signature, base)) if signature else None
+        if file:
+            return kept_answer(request, file)
+        is_compressed = is_gzip_taken(request)
+        headers = VARY | ({"Content-Encoding": "gzip"} if is_compressed else {})
         async with contextlib.AsyncExitStack() as holds:
-            if file:
-                holds.enter_context(file)
-                return Stream(_pieces(file, is_compressed=is_compressed), DICOM_JSON, holds.pop_all(), headers)
             source = await holds.enter_async_context(self._archive.open(scope))
             # Of what is sent, which may be another than the index had a moment ago.
             name = self._kept.name(signature_of(instance.path.name for instance in source.instances), base)
@@ -69,14 +65,3 @@ async def _kept_pieces(pieces: AsyncGenerator[bytes], entry: Entry, *, is_compre
     end = await asyncio.to_thread(entry.keep)
     if is_compressed:
         yield end
-
-
-async def _pieces(file: BinaryIO, *, is_compressed: bool) -> AsyncGenerator[bytes]:
-    """Yield what an entry has."""
-    if is_compressed:
-        while piece := file.read(_PIECE_BYTES):
-            yield piece
-        return
-    pieces = decompressed(file, _PIECE_BYTES)
-    while piece := await asyncio.to_thread(next, pieces, b""):
-        yield piece

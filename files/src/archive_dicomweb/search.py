@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -10,8 +11,9 @@ from dicomweb.http import many_datasets, public_url, warning_headers
 from dicomweb.instances import Scope
 from dicomweb.levels import LEVELS, RETURNED, UNIQUE, level_of
 from dicomweb.matching import Test, test_of
+from dicomweb.negotiation import DICOM_JSON
 from dicomweb.query import Matching, Query
-from dicomweb.search import TOO_MANY, read_search
+from dicomweb.search import TOO_MANY, Asked, read_search
 from service.database import Connection, took_too_long
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +21,8 @@ from starlette.responses import Response
 from archive_dicomweb.conditions import ALIASES, Conditions
 from archive_dicomweb.files import Files
 from archive_dicomweb.index import ALWAYS_INDEXED, SOP_CLASS, Index, Resource
+from archive_dicomweb.kept import Kept
+from archive_dicomweb.kept_answer import kept_answer
 
 _PAGE = 500
 _MODALITIES, _SOP_CLASSES = "00080061", "00080062"
@@ -190,9 +194,35 @@ def _addressed(attributes: Dataset, levels: Iterable[str], base: str) -> Dataset
     return dict(sorted((attributes | {_RETRIEVE_URL: element("UR", Scope(*uids).address(base))}).items()))
 
 
-async def answer_search(index: Index, files: Files, most: int, lowest: str, request: Request) -> Response:
+async def answer_search(index: Index, files: Files, kept: Kept, most: int, lowest: str, request: Request) -> Response:
     """Answer a search at a level; raise RequestError (400) that names the parameter which is wrong."""
     asked = read_search(request)
+    if not _is_list_of_instances(asked, lowest):
+        return await _searched(index, files, most, lowest, request, asked)
+    scope = Scope(*asked.given.values())
+    signature = await index.signature(scope, with_tags=True)
+    if not signature:
+        return await _searched(index, files, most, lowest, request, asked)
+    fields = "all" if asked.query.include_all else " ".join(sorted(asked.query.include))
+    name = kept.name(signature, f"{public_url(request)} {scope} {most} {fields}")
+    file = await asyncio.to_thread(kept.find, name)
+    if file:
+        return kept_answer(request, file, {"Cache-Control": "no-cache"})
+    answer = await _searched(index, files, most, lowest, request, asked)
+    is_whole = answer.status_code == 200 and "warning" not in answer.headers
+    if is_whole and await index.signature(scope, with_tags=True) == signature:
+        await asyncio.to_thread(kept.keep, name, bytes(answer.body))
+    return answer
+
+
+def _is_list_of_instances(asked: Asked, lowest: str) -> bool:
+    """Return whether all instances of a study or a series are asked for, which only what they are changes."""
+    query = asked.query
+    is_all = not query.matching and query.limit is None and not query.offset
+    return lowest == "IMAGE" and "STUDY" in asked.given and is_all and asked.kind == DICOM_JSON
+
+
+async def _searched(index: Index, files: Files, most: int, lowest: str, request: Request, asked: Asked) -> Response:
     limit = most if asked.query.limit is None else min(asked.query.limit, most)
     search = Search(index, files, lowest, asked.query, asked.given)
     found, is_cut = await search.results(limit)

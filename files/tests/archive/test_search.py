@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -189,6 +190,37 @@ def test_one_too_many_is_warned_of(orthanc: OrthancServer, postgres: Postgres, t
             assert "Warning" not in few.get(f"/studies?{query}", JSON).headers
     finally:
         few.stop()
+
+
+def test_a_list_of_instances_is_kept_until_it_changes(archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path) -> None:
+    first, second, third = ct_study(3, tmp_path, 16)
+    data = first.dataset
+    series = f"/studies/{data.StudyInstanceUID}/series/{data.SeriesInstanceUID}/instances"
+
+    def store(instance: Instance) -> str:
+        answer = orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60)
+        return str(answer.json()["ID"])
+
+    def listed(path: str) -> list[str]:
+        return [each["00080018"]["Value"][0] for each in archive.found(path)]
+
+    store(first)
+    kept = store(second)
+    for path in (f"/studies/{data.StudyInstanceUID}/instances", series):
+        expected = [first.dataset.SOPInstanceUID, second.dataset.SOPInstanceUID]
+        plain = [archive.found(path) for _ in range(2)]
+        assert plain[0] == plain[1] and listed(path) == expected
+        rows = [archive.found(f"{path}?includefield={field}") for field in ("00081030", "SliceLocation", "all", "SliceLocation")]
+        assert rows[1] == rows[3] and len({json.dumps(each) for each in (plain[0], *rows)}) >= 3
+        assert archive.get(path, JSON, headers={"Accept-Encoding": "identity"}).json() == plain[0]
+        other = archive.get(path, JSON, headers={"X-Forwarded-Host": "elsewhere.example"}).json()
+        assert other[0]["00081190"]["Value"][0].startswith("http://elsewhere.example/")
+        assert listed(f"{path}?limit=1") == expected[:1]
+        assert archive.get(path, "application/dicom+xml").headers["Content-Type"].startswith("multipart/related")
+    store(third)
+    assert len(listed(series)) == 3
+    orthanc.session.delete(f"{orthanc.url}/instances/{kept}", timeout=60).raise_for_status()
+    assert listed(series) == [first.dataset.SOPInstanceUID, third.dataset.SOPInstanceUID]
 
 
 def test_with_an_index_of_another_version_orthancs_plugin_answers(
