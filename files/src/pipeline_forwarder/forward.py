@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 from pipeline.engine import FailedError, PostponedError
 from pipeline.feed import ChangeFeed
@@ -23,6 +25,8 @@ _SEARCH_PAGE = 1000
 _LONGEST_OUTAGE_WAIT = 60.0
 _CHANGED_ORTHANC_SECONDS = 5.0
 _NOT_FOUND = 404
+_UID = re.compile(r"[0-9.]{1,64}")
+_OF_THE_REQUEST = frozenset({400, _NOT_FOUND, 406, 414})
 
 
 class _Outages:
@@ -135,6 +139,10 @@ class Forwarder:
     def _remove(self, server: str, study: str, deleted: Sequence[Held]) -> None:
         """Have a server delete instances, in as few requests as say it."""
         uid = self._journal.uid(study)
+        if not _UID.fullmatch(uid):
+            # No address names it, so that it was never shown to be there.
+            self._journal.let_go(study, server, (each.instance for each in deleted))
+            return
         there = self._held_by(server, uid)
         kept = self._journal.held_of_others(study, server)
         gone = {each.uid: each.series_uid for each in deleted if each.uid in there and each.uid not in kept}
@@ -215,12 +223,15 @@ class Forwarder:
         Raises PostponedError where it answers no search either.
         """
         found: dict[str, str] = {}
-        path = f"/studies/{study}/instances"
+        path = f"/studies/{quote(study, safe='')}/instances"
         while True:
             arguments = {"limit": str(_SEARCH_PAGE), "offset": str(len(found)), "includefield": "00080018"}
             try:
                 page = self._gateway.ask_server(server, path, arguments, self._settings.search_seconds)
             except RefusedError as error:
+                if error.status in _OF_THE_REQUEST:
+                    # It is about this study: what is wrong with that is no outage for others.
+                    raise FailedError(f"{server} can't be asked for study {study:.64}: {error}") from None
                 raise self._outages.begin(server, str(error)) from None
             listed = {_uid(entry, "00080018"): _uid(entry, "0020000E") for entry in page}
             if not listed.keys() - found.keys():

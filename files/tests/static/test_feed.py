@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,23 @@ def test_what_is_corrected_under_its_uids_is_corrected(fed: Fed, tmp_path: Path)
     wait_for(lambda: fed.holds(right[0], *study[1:]))
     fed.send(*right[1:])
     wait_for(lambda: fed.holds(*right))
+
+
+@pytest.mark.parametrize("uid", ["1.2.3.ABC", "1.2/series/3", "*"])
+def test_a_study_that_no_address_names_keeps_no_other(fed: Fed, tmp_path: Path, uid: str) -> None:
+    wrong, right = ct_study(1, tmp_path, rows=16), ct_study(2, tmp_path, rows=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrong[0].dataset.StudyInstanceUID = uid
+        fed.send(*wrong)
+    wait_for(lambda: fed.feed.said("static lacks") or fed.feed.said("can't be asked for study"))
+    fed.send(*right)
+    wait_for(lambda: fed.holds(*right), 30)
+    fed.delete("Instance", "SOPInstanceUID", right[0].dataset.SOPInstanceUID)
+    wait_for(lambda: fed.holds(right[1]), 30)
+    fed.delete("Instance", "SOPInstanceUID", wrong[0].dataset.SOPInstanceUID)
+    wait_for(lambda: fed.feed.counts() == {"waiting": 0, "done": 1, "failed": 0}, 30)
+    assert fed.feed.get("/status")["servers_away"] == {}
 
 
 def test_a_study_that_was_given_to_another_patient_stays(fed: Fed, tmp_path: Path) -> None:
