@@ -22,7 +22,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
-from dicomweb.errors import RequestError
+from dicomweb.errors import LostError, RequestError
 from dicomweb.syntaxes import JPEG_2000, JPEG_LS, NATIVE, RLE
 
 # What can't be decoded is told to who asked for it: no trace of each decoder that was tried.
@@ -62,6 +62,8 @@ def pixels_of(path: Path) -> Dataset:
         dataset = dcmread(path, force=True, defer_size=_LARGEST_READ if is_plain else None)
     except RequestError:
         raise
+    except FileNotFoundError:
+        raise LostError(502, "The file of an instance isn't there.") from None
     except Exception as error:
         raise RequestError(502, f"The instance can't be read: {error}.") from None
     if not any(keyword in dataset for keyword in _PIXELS):
@@ -172,11 +174,13 @@ def transcoded(path: Path, syntax: str, target: Path) -> None:
             _swap_words(dataset)
             dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
         elif stored.is_encapsulated:
-            dataset.decompress(generate_instance_uid=False)
+            _decompress(dataset)
         if syntax in (EXPLICIT, IMPLICIT):
             dataset.file_meta.TransferSyntaxUID = UID(syntax)
         else:
-            dataset.compress(UID(syntax), generate_instance_uid=False)
+            _interleave(dataset)
+            # GDCM's, which pydicom would take else, crashes on the smallest images of colors.
+            dataset.compress(UID(syntax), encoding_plugin="pydicom" if syntax == RLE else "", generate_instance_uid=False)
         with target.open("wb") as file:
             file.write(file_head(dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.file_meta.TransferSyntaxUID))
             encode(dataset, dataset.file_meta.TransferSyntaxUID, file)
@@ -186,10 +190,34 @@ def transcoded(path: Path, syntax: str, target: Path) -> None:
         raise RequestError(406, f"The instance can't be brought into transfer syntax {syntax}: {str(error)[:200]}") from None
 
 
+def _decompress(dataset: Dataset) -> None:
+    try:
+        dataset.decompress(generate_instance_uid=False)
+    except ValueError:
+        # It can't correct the sign of what a decoder gives out to be read alone (J2K whose sign is another than the dataset's).
+        if dataset.get("SamplesPerPixel") != 1:
+            raise
+        content = pixel_array(dataset, raw=True).tobytes()
+        dataset.PixelData = content + b"\0" * (len(content) % 2)
+        dataset["PixelData"].is_undefined_length = False
+        dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
+
+
+def _interleave(dataset: Dataset) -> None:
+    """Bring native planes of color into colors by pixel, which encoders take (PS3.5 8.2)."""
+    if dataset.get("PlanarConfiguration") != 1 or int(dataset.get("SamplesPerPixel") or 1) == 1 or "PixelData" not in dataset:
+        return
+    content = pixel_array(dataset, raw=True).tobytes()
+    dataset.PixelData = content + b"\0" * (len(content) % 2)
+    dataset.PlanarConfiguration = 0
+
+
 def _swap_words(dataset: Dataset) -> None:
     """Bring what pydicom leaves as bytes from big endian into little endian (PS3.5 7.3)."""
     for element in dataset.iterall():
-        width = _WORD_BYTES.get(element.VR)
+        # Pixels of 32 bits come from writers that swap all of their bytes, as pydicom reads them.
+        is_wide = element.tag == tag_for_keyword("PixelData") and dataset.get("BitsAllocated") == 32
+        width = 4 if is_wide else _WORD_BYTES.get(element.VR)
         if width and isinstance(element.value, bytes):
             element.value = np.frombuffer(element.value, f">u{width}").byteswap().tobytes()
 
