@@ -18,14 +18,16 @@ class Store:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._waiting: list[tuple[Path, Path]] = []
-        """Directories, and where they belong."""
-        self._shared: set[Path] = set()
-        """What is shared and has its place, or is about to."""
+        self._waiting: dict[str, list[tuple[Path, Path]]] = {}
+        """Directories of each study, and where they belong."""
+        self._shared: dict[str, dict[Path, bytes]] = {}
+        """What is shared in each study."""
+        self._written: dict[Path, Path] = {}
+        """Files of what is shared and wasn't there, by where they belong."""
 
     def add(self, rendered: Rendered) -> None:
         """Write an instance; raise OSError where that can't be."""
-        shared = self._layout.shared(rendered.study)
+        shared = self._shared.setdefault(rendered.study, {})
         new = self._layout.new()
         new.mkdir()
         for name, content in rendered.files.items():
@@ -34,19 +36,16 @@ class Store:
             # From STUDY/SERIES/INSTANCE to what the study shares.
             (new / name).symlink_to(f"../../{SHARED_NAME}/{target}")
         for name, content in rendered.shared.items():
-            self._share(shared / name, content)
-        self._waiting.append((new, self._layout.instance(rendered.study, rendered.series, rendered.uid)))
+            path = self._layout.shared(rendered.study) / name
+            if path not in shared and not path.exists():
+                self._write_shared(path, content)
+            shared[path] = content
+        place = self._layout.instance(rendered.study, rendered.series, rendered.uid)
+        self._waiting.setdefault(rendered.study, []).append((new, place))
 
-    def _share(self, path: Path, content: bytes) -> None:
-        if path in self._shared:
-            return
-        self._shared.add(path)
-        if path.exists():
-            return
-        new = self._layout.new()
-        new.write_bytes(content)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._waiting.append((new, path))
+    def _write_shared(self, path: Path, content: bytes) -> None:
+        self._written[path] = self._layout.new()
+        self._written[path].write_bytes(content)
 
     def settle(self) -> set[Path]:
         """Give all their places; return which had been taken meanwhile. Raises OSError where the disk doesn't take them."""
@@ -54,20 +53,39 @@ class Store:
             return set()
         self._layout.sync()
         taken = set()
-        for new, place in self._waiting:
-            if new.is_file():
-                new.replace(place)
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                new.rename(place)
-            except OSError:
-                if not place.is_dir():
-                    raise
-                taken.add(place)
-                shutil.rmtree(new)
+        for study, waiting in self._waiting.items():
+            # Nobody removes the study, or what its instances share, meanwhile.
+            with self._layout.lock(study):
+                self._settle_shared(study)
+                taken |= {place for new, place in waiting if not _moved(new, place)}
         self._waiting.clear()
+        self._shared.clear()
+        self._written.clear()
         return taken
+
+    def _settle_shared(self, study: str) -> None:
+        lost = [path for path in self._shared[study] if path not in self._written and not path.exists()]
+        for path in lost:
+            self._write_shared(path, self._shared[study][path])
+        if lost:
+            self._layout.sync()
+        for path in self._shared[study]:
+            if new := self._written.get(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                new.replace(path)
+
+
+def _moved(new: Path, place: Path) -> bool:
+    """Give a directory its place; return whether that wasn't taken. Raises OSError where the disk doesn't take it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+        shutil.rmtree(new)
+        return False
+    return True
 
 
 def dicom(directory: Path) -> Iterator[bytes]:
