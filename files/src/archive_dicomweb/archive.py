@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
-from dicomweb.errors import RequestError
+from dicomweb.errors import LostError, RequestError
 from dicomweb.instances import CutError, Instance, Scope, Source
 from dimse.part10 import read_syntax
 
@@ -95,5 +95,7 @@ def _syntax(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return read_syntax(file)
+    except FileNotFoundError:
+        raise LostError(502, "The file of an instance isn't there.") from None
     except Exception as error:
         raise CutError(f"the file of an instance can't be read ({error})") from None

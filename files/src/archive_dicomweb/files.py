@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 from dicomweb.dataset import Dataset
-from dicomweb.errors import RequestError
+from dicomweb.errors import LostError, RequestError
 from dicomweb.model_text import model_text
 
 from archive_dicomweb.index import StoredFile
@@ -57,7 +57,7 @@ class Files:
         try:
             async with self._orthanc.stream("GET", f"/instances/{identifier}/file") as answer:
                 if answer.status_code != 200:
-                    raise RequestError(502, "The archive has lost the file of an instance: its log has more.")
+                    raise LostError(502, "The archive has lost the file of an instance: its log has more.")
                 with target.open("wb") as file:
                     async for piece in answer.aiter_bytes():
                         file.write(piece)

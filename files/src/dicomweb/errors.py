@@ -17,4 +17,8 @@ class RequestError(Exception):
 
     def __reduce__(self) -> tuple[type[RequestError], tuple[int, str, str | None]]:
         """Return what another process makes it of."""
-        return RequestError, (self.status, self.message, self.warning)
+        return type(self), (self.status, self.message, self.warning)
+
+
+class LostError(RequestError):
+    """A file that isn't there any more: its instance was deleted or replaced meanwhile, and is to be looked up once more."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from dicomweb.errors import LostError
+
 _PIECE_BYTES = 1 << 18
 
 
@@ -102,7 +104,10 @@ class Source:
     async def content(self, instance: Instance) -> AsyncGenerator[bytes]:
         """Yield an instance's file, a piece at a time, as far as it has come; raise CutError where it breaks off."""
         at = 0
-        handle = os.open(instance.path, os.O_RDONLY)
+        try:
+            handle = os.open(instance.path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise LostError(502, "The file of an instance isn't there.") from None
         try:
             while True:
                 changed = self._changed

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from dicomweb.attributes import BULK_VRS, usual_vr, vrs_of
-from dicomweb.errors import RequestError
+from dicomweb.errors import LostError, RequestError
 
 # What is larger stays in the file until it is asked for by itself.
 _LARGEST_INLINE, LARGEST_TEXT = 1024, 4096
@@ -29,6 +29,8 @@ def opened(path: Path) -> Dataset:
     """Return the dataset of a file; values that are large are left in it. Raises RequestError (502) where it can't be read."""
     try:
         return dcmread(path, defer_size=LARGEST_TEXT, force=True)
+    except FileNotFoundError:
+        raise LostError(502, "The file of an instance isn't there.") from None
     except Exception as error:
         raise RequestError(502, f"The instance can't be read: {error}.") from None
 

@@ -14,6 +14,7 @@ from service.free_space import refused
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicomweb.attributes import is_uid
 from dicomweb.dataset import element, values, write_json
 from dicomweb.errors import RequestError
 from dicomweb.http import accept_of, public_url, warning_headers
@@ -146,6 +147,8 @@ def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
         each.study, each.uid, each.sop_class = texts[_STUDY], texts[_UID], texts[_CLASS]
         if not (each.study and each.uid and each.sop_class and texts[_SERIES]):
             each.refuse(MISMATCH, "it lacks one of its UIDs", log)
+        elif wrong := next((uid for uid in (each.study, texts[_SERIES], each.uid) if not is_uid(uid)), None):
+            each.refuse(CANNOT_UNDERSTAND, f"{wrong[:80]!r} is no UID: digits and dots, at most 64", log)
         elif study and each.study != study:
             each.refuse(MISMATCH, f"it is of study {each.study:.64}", log)
 

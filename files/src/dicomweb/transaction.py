@@ -11,14 +11,16 @@ from prometheus_client import Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from dicomweb.answers import Stream
-from dicomweb.errors import RequestError
+from dicomweb.errors import LostError, RequestError
 from dicomweb.http import error
 from dicomweb.instances import CutError
 
 _LONGEST_QUERY = 16384
+# At what is there, where it is replaced again and again meanwhile.
+_LOOKS = 5
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -68,12 +70,34 @@ class Transaction:
             self._meter.log.log(level, line, self._name, path, status, seconds * 1000, f" {reason}" if reason else "")
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> tuple[Response, str]:
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        for _ in range(_LOOKS):
+            try:
+                return await self._once(request, receive, noted)
+            except LostError as problem:
+                told = problem
+                if begun or request.method not in ("GET", "HEAD"):
+                    break
+        response = error(request, told)
+        await response(request.scope, receive, send)
+        return response, told.message
+
+    async def _once(self, request: Request, receive: Receive, send: Send) -> tuple[Response, str]:
+        """Answer; raise LostError where a file is gone."""
         try:
             if len(request.scope["query_string"]) > _LONGEST_QUERY:
                 raise RequestError(414, f"The query is longer than {_LONGEST_QUERY} bytes.")
             response = await self._handler(request)
             await response(request.scope, receive, send)
             return response, response.problem if isinstance(response, Stream) else ""
+        except LostError:
+            raise
         except (RequestError, CutError) as problem:
             cause = problem if isinstance(problem, RequestError) else problem.__cause__
             told = cause if isinstance(cause, RequestError) else RequestError(502, f"The archive: {problem}.")

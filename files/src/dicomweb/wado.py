@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
@@ -217,6 +218,10 @@ class Wado:
         if missing:
             raise RequestError(400, f"WADO-URI needs studyUID, seriesUID and objectUID: {missing[0]} is missing.")
         scope = Scope(*(checked_uid(given[name]) for name in names))
+        # What would be sent in place of these isn't what was asked for, and shows what was to be left out.
+        undone = next((name for name in ("anonymize", "annotation", "region") if given.get(name, "no").lower() != "no"), None)
+        if undone:
+            raise RequestError(400, f"{undone} isn't done here: leave it out.")
         kinds = given.get("contenttype", "")
         if DICOM not in kinds:
             how = rendering(list(given.items()), kinds or "image/jpeg")
@@ -409,6 +414,6 @@ def _window(values: dict[str, str]) -> tuple[float, float, str] | None:
         made = (float(center), float(width), {"": "LINEAR"}.get(function, function.upper().replace("-", "_")))
     except ValueError:
         made = (0.0, 0.0, "")
-    if made[1] < 1 or made[2] not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+    if not all(map(math.isfinite, made[:2])) or made[1] < 1 or made[2] not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise RequestError(400, f"window is {json.dumps(text[:60])}: give center, width and function, as in window=40,400,linear.")
     return made

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 
-from dicomweb.errors import RequestError
+from dicomweb.errors import LostError, RequestError
 from dicomweb.instances import Instance, Scope, Source
 from dimse.part10 import read_syntax
 
@@ -59,7 +59,15 @@ def stored_syntax(directory: Path) -> str:
     for name in ("head", "dicom.dcm"):
         with contextlib.suppress(FileNotFoundError), (directory / name).open("rb") as file:
             return read_syntax(file)
-    raise RequestError(500, f"The tree has only a part of the instance {directory.name}: render it again.")
+    raise LostError(500, f"The tree has only a part of the instance {directory.name}: render it again.")
+
+
+def _pieces(directory: Path) -> Iterator[bytes]:
+    """Yield an instance's file; raise LostError where the tree has it no longer."""
+    try:
+        yield from dicom(directory)
+    except FileNotFoundError:
+        raise LostError(502, f"The tree has only a part of the instance {directory.name}: render it again.") from None
 
 
 class _TreeSource(Source):
@@ -76,7 +84,7 @@ class _TreeSource(Source):
             async for piece in super().content(instance):
                 yield piece
             return
-        pieces = dicom(instance.path)
+        pieces = _pieces(instance.path)
         while piece := await asyncio.to_thread(next, pieces, b""):
             yield piece
 
@@ -89,9 +97,9 @@ class _TreeSource(Source):
         if (directory / "dicom.dcm").exists():
             return directory / "dicom.dcm"
         made = self._layout.new()
-        with made.open("wb") as file:
-            file.writelines(dicom(directory))
         self._made.append(made)
+        with made.open("wb") as file:
+            file.writelines(_pieces(directory))
         return made
 
     def close(self) -> None:

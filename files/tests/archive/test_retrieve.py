@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,28 @@ def test_a_file_that_is_lost_or_cut_off_costs_one_answer(archive: ArchiveService
     assert archive.get(study[2].url, AS_STORED).content == study[2].path.read_bytes()
     assert archive.get(f"/studies/{study[0].dataset.StudyInstanceUID}", MANY_AS_STORED).status_code == 502
     assert archive.get(study[0].url.rpartition("/")[0].removesuffix("/instances") + "/instances", JSON).status_code == 200
+
+
+def test_what_is_replaced_meanwhile_comes_as_the_one_or_the_other(
+    archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path
+) -> None:
+    [instance] = ct_study(1, tmp_path, 64)
+    content = instance.path.read_bytes()
+    orthanc.session.post(f"{orthanc.url}/instances", data=content, timeout=60).raise_for_status()
+    end = time.monotonic() + 6
+
+    def ask(path: str, accept: str) -> set[int]:
+        found = set()
+        while time.monotonic() < end:
+            found.add(archive.get(f"{instance.url}{path}", accept).status_code)
+        return found
+
+    asked = [("/metadata", JSON), ("", AS_STORED), ("/frames/1", "*/*"), ("/rendered", "image/jpeg")]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        running = [pool.submit(ask, *each) for each in asked]
+        while time.monotonic() < end:
+            orthanc.session.post(f"{orthanc.url}/instances", data=content, timeout=60).raise_for_status()
+        assert [each.result() for each in running] == [{200}] * len(asked)
 
 
 def test_what_orthanc_compresses_or_keeps_elsewhere_comes_by_orthanc(postgres: Postgres, tmp_path: Path) -> None:

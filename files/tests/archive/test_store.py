@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,18 @@ def test_each_instance_has_an_outcome(archive: ArchiveService, study: list[Insta
     assert answer.status_code == 202
     failed = [each["00081197"]["Value"][0] for each in answer.json()["00081198"]["Value"]]
     assert (len(answer.json()["00081199"]["Value"]), failed) == (1, [0xC000, 0xA900])
+
+
+@pytest.mark.parametrize("uid", ["1.2.3.ABC", "1.2/series/3", "*", "1." + "2" * 70])
+def test_what_no_address_names_is_refused(archive: ArchiveService, tmp_path: Path, uid: str) -> None:
+    [instance] = ct_study(1, tmp_path, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        instance.dataset.SeriesInstanceUID = uid
+        instance.dataset.save_as(instance.path)
+    answer = archive.post(body([instance.path.read_bytes()]), TYPE)
+    assert answer.status_code == 409
+    assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xC000]
 
 
 def test_many_that_are_none_end_the_request(archive: ArchiveService, study: list[Instance]) -> None:

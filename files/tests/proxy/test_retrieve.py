@@ -239,6 +239,9 @@ def test_wado_uri(by_get: Proxy, stored: dict[str, Instance]) -> None:
     assert image.size == (dataset.Columns, dataset.Rows)
     file = by_get.get(f"/wado?requestType=WADO&{uids}&contentType=application/dicom&transferSyntax=*")
     assert same(read(file.content), dataset)
+    for undone in ("anonymize=yes", "region=0,0,1,1", "annotation=patient"):
+        told = by_get.get(f"/wado?requestType=WADO&{uids}&contentType=application/dicom&{undone}")
+        assert told.status_code == 400 and undone.partition("=")[0] in told.text
     assert read(by_get.get(f"/wado?requestType=WADO&{uids}&contentType=application/dicom").content).file_meta.TransferSyntaxUID == (
         ExplicitVRLittleEndian
     )

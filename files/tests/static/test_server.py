@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 import requests
 from datasets import Instance, ct_study, of_kind, read
 from dicomweb_client.api import DICOMwebClient
-from mkdicomweb import create
+from mkdicomweb import create, run
 from nginx_server import Nginx
 from PIL import Image
 from proxy_server import parts_of
@@ -332,6 +335,64 @@ def test_what_is_stored_is_published_and_what_is_removed_is_gone(tmp_path: Path)
         assert server.found("/studies") == []
     finally:
         front.stop()
+        stop(server.process, server.log)
+
+
+def test_versions_of_one_second_have_validators_of_their_own(tmp_path: Path) -> None:
+    instance = ct_study(1, tmp_path, rows=16)[0]
+    root = tmp_path / "tree"
+    front = Nginx(tmp_path, root)
+    path = f"/studies/{instance.dataset.StudyInstanceUID}/metadata"
+    tags = []
+    try:
+        for name in ("Aaaa^Aaaa", "Bbbb^Bbbb", "Aaaa^Aaaa"):
+            instance.dataset.PatientName = name
+            instance.dataset.save_as(instance.path)
+            assert create(root, instance.path).exit_code == 0
+            answer = front.get(path, JSON)
+            assert name.encode() in answer.content
+            tags.append(answer.headers["ETag"])
+            assert front.get(path, JSON, **{"If-None-Match": tags[-1]}).status_code == 304
+            assert run(root, "delete", instance.dataset.StudyInstanceUID).exit_code == 0
+        assert tags[0] == tags[2] != tags[1]
+    finally:
+        front.stop()
+
+
+def test_stores_deletions_and_retrievals_at_once_disturb_nobody(tmp_path: Path) -> None:
+    study = ct_study(4, tmp_path, rows=64)
+    server = Server(tmp_path / "tree", tmp_path / "log")
+    address = f"{server.url}/studies"
+    uid = study[0].dataset.StudyInstanceUID
+    content = [instance.path.read_bytes() for instance in study]
+    asks: list[Callable[[], requests.Response]] = [
+        lambda: stow(address, *content),
+        lambda: requests.delete(f"{address}/{uid}", timeout=60),
+        lambda: requests.delete(f"{server.url}{study[0].url}", timeout=60),
+        lambda: server.get(f"{study[1].url}/rendered", "image/jpeg"),
+        lambda: server.get(study[1].url, "application/dicom"),
+        lambda: server.get(f"/studies/{uid}/thumbnail", "image/png"),
+    ]
+    end = time.monotonic() + 8
+
+    def ask(one: Callable[[], requests.Response]) -> set[int]:
+        found = set()
+        while time.monotonic() < end:
+            with contextlib.suppress(requests.exceptions.ChunkedEncodingError):
+                found.add(one().status_code)
+        return found
+
+    try:
+        with ThreadPoolExecutor(len(asks)) as pool:
+            stored, *others = pool.map(ask, asks)
+        assert stored == {200}
+        assert set().union(*others) <= {200, 204, 404}
+        assert stow(address, *content).status_code == 200
+        assert len(server.get(f"/studies/{uid}/metadata", JSON).json()) == 4
+        assert "Traceback" not in server.log.read_text()
+        for instance in study:
+            assert server.get(instance.url, "application/dicom; transfer-syntax=*").content == instance.path.read_bytes()
+    finally:
         stop(server.process, server.log)
 
 
