@@ -81,7 +81,13 @@ class ChangeFeed:
         former one, what it has before that place is newer than what was read there.
         """
         place = self._journal.place()
-        return 0 < place <= self._orthanc.last_change() and self._newest(place) <= self._journal.newest()
+        if not 0 < place <= self._orthanc.last_change():
+            return False
+        newest = self._newest(place)
+        if not self._journal.newest():
+            # The journal is of a version that didn't write it down.
+            self._journal.notice([], place, newest)
+        return newest <= self._journal.newest()
 
     def _newest(self, place: int) -> str:
         """Return a date before which all happened that the feed has up to a place."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
+from dicomweb.attributes import is_uid
 from pipeline.engine import FailedError, PostponedError
 from pipeline.feed import ChangeFeed
 from pipeline.journal import Due, Held, Journal
@@ -25,7 +25,6 @@ _SEARCH_PAGE = 1000
 _LONGEST_OUTAGE_WAIT = 60.0
 _CHANGED_ORTHANC_SECONDS = 5.0
 _NOT_FOUND = 404
-_UID = re.compile(r"[0-9.]{1,64}")
 _OF_THE_REQUEST = frozenset({400, _NOT_FOUND, 406, 414})
 
 
@@ -139,7 +138,7 @@ class Forwarder:
     def _remove(self, server: str, study: str, deleted: Sequence[Held]) -> None:
         """Have a server delete instances, in as few requests as say it."""
         uid = self._journal.uid(study)
-        if not _UID.fullmatch(uid):
+        if not is_uid(uid):
             # No address names it, so that it was never shown to be there.
             self._journal.let_go(study, server, (each.instance for each in deleted))
             return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import shutil
+import sqlite3
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +168,23 @@ def test_what_was_deleted_while_one_of_them_was_down_is_found(fed: Fed, tmp_path
     fed.feed.start()
     fed.server.start()
     wait_for(lambda: not fed.names(study[0].dataset.StudyInstanceUID))
+
+
+def test_a_journal_of_before_is_followed_on(fed: Fed, tmp_path: Path) -> None:
+    """It has neither the date of what was read last nor the UIDs of what is held."""
+    study, other = ct_study(2, tmp_path, rows=16), ct_study(1, tmp_path, rows=16)
+    fed.send(*study, *other)
+    wait_for(lambda: fed.feed.get("/status")["held_instances"] == 3)
+    fed.feed.kill()
+    with contextlib.closing(sqlite3.connect(tmp_path / "pipeline_forwarder/journal.sqlite")) as journal, journal:
+        journal.execute("DELETE FROM note WHERE name = 'newest'")
+        journal.execute("UPDATE held SET uid = '', series_uid = ''")
+    fed.feed.start()
+    wait_for(lambda: fed.feed.counts() == {"waiting": 0, "done": 2, "failed": 0})
+    assert not fed.feed.said("has lost its index")
+    fed.delete("Instance", "SOPInstanceUID", study[0].dataset.SOPInstanceUID)
+    wait_for(lambda: fed.holds(study[1]), 20)
+    assert fed.holds(*other)
 
 
 @pytest.mark.parametrize("has_changes", [False, True])
