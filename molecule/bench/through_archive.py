@@ -83,7 +83,7 @@ def measure() -> None:
     # The plugin would make metadata as soon as nothing more comes.
     settings = ("-e", "site_storage_stable_seconds=600")
     played("site.yml", *settings, "-e", "site_dicomweb=orthanc")
-    on(ADDRESS, "DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends curl")
+    on(ADDRESS, "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends curl")
     arguments = brought()
     plugin = asked(arguments)
     played("site.yml", *settings, "-e", "site_dicomweb=own")
