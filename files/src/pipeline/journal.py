@@ -298,14 +298,6 @@ class Journal:
                 (time.time(),),
             )
 
-    def name(self, study: str, instances: Iterable[Held]) -> None:
-        """Write down the UIDs of what is held of a study, where they aren't known."""
-        with self._transaction() as database:
-            database.executemany(
-                "UPDATE held SET uid = ?, series_uid = ? WHERE study = ? AND instance = ? AND uid = ''",
-                [(each.uid, each.series_uid, study, each.instance) for each in instances],
-            )
-
     def notice_instance(self, instance: str) -> None:
         """Have the study worked on of which somebody has this instance."""
         with self._turn:

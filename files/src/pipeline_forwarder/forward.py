@@ -118,9 +118,9 @@ class Forwarder:
         if not self._settings.follow_deletions:
             return None
         failure: FailedError | PostponedError | None = None
-        self._journal.name(study, map(_held, instances))
         files = {instance.id: instance.file for instance in instances}
-        for server, held in self._journal.holders(study).items():
+        for server, found in self._journal.holders(study).items():
+            held = self._named(study, server, found, instances)
             deleted = [each for each in held if each.uid and _is_deleted(each, files)]
             if not deleted or server not in self._servers:
                 continue
@@ -134,6 +134,19 @@ class Forwarder:
             except FailedError as error:
                 failure = error
         return failure
+
+    def _named(self, study: str, server: str, held: list[Held], instances: Sequence[Instance]) -> list[Held]:
+        """Return what is held with its UIDs, which a journal of before lacks, and write them down there."""
+        if all(each.uid for each in held):
+            return held
+        known = {instance.id: instance for instance in instances}
+        named = [
+            replace(each, uid=known[each.instance].uid, series_uid=known[each.instance].series_uid)
+            for each in held
+            if not each.uid and each.instance in known
+        ]
+        self._journal.hold(study, server, named)
+        return [each for each in held if each.uid] + named
 
     def _remove(self, server: str, study: str, deleted: Sequence[Held]) -> None:
         """Have a server delete instances, in as few requests as say it."""

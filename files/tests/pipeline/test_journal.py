@@ -47,7 +47,7 @@ def test_one_of_before_is_read_and_what_it_lacks_is_asked_for(tmp_path: Path) ->
     assert not journal.due(10, [])
     journal.prepare_for_deletions()
     [due] = journal.due(10, [])
-    journal.name("a-study", [Held("an-instance", "a-file", "1.2.3.4", "1.2.3.5")])
+    journal.hold("a-study", "static", [Held("an-instance", "a-file", "1.2.3.4", "1.2.3.5")])
     assert journal.finish(due)
     assert journal.holders("a-study") == {"static": [Held("an-instance", "a-file", "1.2.3.4", "1.2.3.5")]}
     journal.prepare_for_deletions()
