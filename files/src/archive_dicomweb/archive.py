@@ -96,6 +96,6 @@ def _syntax(path: Path) -> str:
         with path.open("rb") as file:
             return read_syntax(file)
     except FileNotFoundError:
-        raise LostError(502, "The file of an instance isn't there.") from None
+        raise LostError from None
     except Exception as error:
         raise CutError(f"the file of an instance can't be read ({error})") from None

@@ -22,3 +22,8 @@ class RequestError(Exception):
 
 class LostError(RequestError):
     """A file that isn't there any more: its instance was deleted or replaced meanwhile, and is to be looked up once more."""
+
+    def __init__(
+        self, status: int = 502, message: str = "The file of an instance isn't there.", warning: str | None = None
+    ) -> None:
+        super().__init__(status, message, warning)

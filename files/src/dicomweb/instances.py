@@ -107,7 +107,7 @@ class Source:
         try:
             handle = os.open(instance.path, os.O_RDONLY)
         except FileNotFoundError:
-            raise LostError(502, "The file of an instance isn't there.") from None
+            raise LostError from None
         try:
             while True:
                 changed = self._changed

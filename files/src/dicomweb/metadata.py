@@ -30,7 +30,7 @@ def opened(path: Path) -> Dataset:
     try:
         return dcmread(path, defer_size=LARGEST_TEXT, force=True)
     except FileNotFoundError:
-        raise LostError(502, "The file of an instance isn't there.") from None
+        raise LostError from None
     except Exception as error:
         raise RequestError(502, f"The instance can't be read: {error}.") from None
 

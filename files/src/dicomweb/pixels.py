@@ -63,7 +63,7 @@ def pixels_of(path: Path) -> Dataset:
     except RequestError:
         raise
     except FileNotFoundError:
-        raise LostError(502, "The file of an instance isn't there.") from None
+        raise LostError from None
     except Exception as error:
         raise RequestError(502, f"The instance can't be read: {error}.") from None
     if not any(keyword in dataset for keyword in _PIXELS):
@@ -167,8 +167,11 @@ def _is_plain(dataset: Dataset) -> bool:
 def transcoded(path: Path, syntax: str, target: Path) -> None:
     """Write a file's instance in another transfer syntax; raise RequestError (406) where that can't be."""
     try:
-        _syntax(path)
-        dataset = dcmread(path, force=True)
+        try:
+            _syntax(path)
+            dataset = dcmread(path, force=True)
+        except FileNotFoundError:
+            raise LostError from None
         stored = dataset.file_meta.TransferSyntaxUID
         if not stored.is_little_endian:
             _swap_words(dataset)
@@ -197,8 +200,7 @@ def _decompress(dataset: Dataset) -> None:
         # It can't correct the sign of what a decoder gives out to be read alone (J2K whose sign is another than the dataset's).
         if dataset.get("SamplesPerPixel") != 1:
             raise
-        content = pixel_array(dataset, raw=True).tobytes()
-        dataset.PixelData = content + b"\0" * (len(content) % 2)
+        _set_native(dataset)
         dataset["PixelData"].is_undefined_length = False
         dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
 
@@ -207,17 +209,22 @@ def _interleave(dataset: Dataset) -> None:
     """Bring native planes of color into colors by pixel, which encoders take (PS3.5 8.2)."""
     if dataset.get("PlanarConfiguration") != 1 or int(dataset.get("SamplesPerPixel") or 1) == 1 or "PixelData" not in dataset:
         return
+    _set_native(dataset)
+    dataset.PlanarConfiguration = 0
+
+
+def _set_native(dataset: Dataset) -> None:
+    """Have the pixels as they are decoded, of an even number of bytes."""
     content = pixel_array(dataset, raw=True).tobytes()
     dataset.PixelData = content + b"\0" * (len(content) % 2)
-    dataset.PlanarConfiguration = 0
 
 
 def _swap_words(dataset: Dataset) -> None:
     """Bring what pydicom leaves as bytes from big endian into little endian (PS3.5 7.3)."""
+    # Pixels of 32 bits come from writers that swap all of their bytes, as pydicom reads them; not so those of icons within.
+    wide = dataset["PixelData"] if "PixelData" in dataset and dataset.get("BitsAllocated") == 32 else None
     for element in dataset.iterall():
-        # Pixels of 32 bits come from writers that swap all of their bytes, as pydicom reads them.
-        is_wide = element.tag == tag_for_keyword("PixelData") and dataset.get("BitsAllocated") == 32
-        width = 4 if is_wide else _WORD_BYTES.get(element.VR)
+        width = 4 if element is wide else _WORD_BYTES.get(element.VR)
         if width and isinstance(element.value, bytes):
             element.value = np.frombuffer(element.value, f">u{width}").byteswap().tobytes()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 import pytest
 from datasets import PYDICOM_FILES
-from dicomweb.errors import RequestError
+from dicomweb.errors import LostError, RequestError
 from dicomweb.pixels import MADE_HERE, transcoded
 from pydicom import dcmread
 from pydicom.pixels import pixel_array
@@ -33,3 +33,8 @@ def test_it_has_the_same_pixels(path: Path, tmp_path: Path) -> None:
         assert numpy.array_equal(pixel_array(dataset), expected), syntax
         assert not dataset.file_meta.TransferSyntaxUID.is_encapsulated or dataset.get("PlanarConfiguration", 0) == 0
     assert made >= 2
+
+
+def test_a_file_that_is_gone_is_no_wrong_syntax(tmp_path: Path) -> None:
+    with pytest.raises(LostError):
+        transcoded(tmp_path / "gone", MADE_HERE[0], tmp_path / "made")
