@@ -23,7 +23,8 @@ class Stream(Response):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(None, 200, headers, media_type)
-        del self.headers["content-length"]
+        if "Content-Length" not in (headers or {}):
+            del self.headers["content-length"]
         self._pieces = pieces
         self._holds = holds
         self.problem = ""

@@ -13,30 +13,25 @@ import numpy as np
 from dimse.part10 import DEFLATED, EXPLICIT, IMPLICIT, encode, file_head, read_syntax, refuse_bomb
 from PIL import Image
 from pydicom import dcmread
-from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing, convert_color_space
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from dicomweb.errors import LostError, RequestError
+from dicomweb.frame_table import PIXEL_KEYWORDS, FrameTable, Memory, OpenFrames, UntoldError, encapsulated, frame_bits, frame_count
 from dicomweb.syntaxes import JPEG_2000, JPEG_LS, NATIVE, RLE
 
 # What can't be decoded is told to who asked for it: no trace of each decoder that was tried.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
-_UNDEFINED = 0xFFFFFFFF
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 MADE_HERE = (EXPLICIT, IMPLICIT, JPEG_LS, JPEG_2000, RLE)
 """Transfer syntaxes that an instance can be brought into."""
 
 RENDERED = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF"}
 _THUMBNAIL_PIXELS = 128
 _LARGEST_RENDERED = 64 << 20
-_LARGEST_READ = 1 << 20
 _WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -51,24 +46,45 @@ class Rendering:
 
 
 def pixels_of(path: Path) -> Dataset:
-    """Return the dataset of a file that has pixels, native ones yet to be read.
+    """Return the dataset of a file that has pixels.
 
     Raises RequestError: 404 where it has none, 413 where it is deflated and too large.
     """
     try:
-        syntax = _syntax(path)
-        # A frame is read by itself where its place is known, instead of the gigabyte that it is in.
-        is_plain = syntax in NATIVE and UID(syntax).is_little_endian and syntax != DEFLATED
-        dataset = dcmread(path, force=True, defer_size=_LARGEST_READ if is_plain else None)
+        _syntax(path)
+        dataset = dcmread(path, force=True)
     except RequestError:
         raise
     except FileNotFoundError:
         raise LostError from None
     except Exception as error:
         raise RequestError(502, f"The instance can't be read: {error}.") from None
-    if not any(keyword in dataset for keyword in _PIXELS):
+    if not any(keyword in dataset for keyword in PIXEL_KEYWORDS.values()):
         raise RequestError(404, "The instance has no pixels.")
     return dataset
+
+
+def frame_of(path: Path, number: int | None, *, is_middle: bool = False) -> tuple[Dataset, int]:
+    """Return a dataset that has a frame of a file, and the frame's number in it; by default the first or the middle one.
+
+    Others are left in the file where each has a place of its own. Raises RequestError: 404 where there is no such frame.
+    """
+    try:
+        with OpenFrames(path) as opened:
+            chosen = _chosen(number, opened.table.count, is_middle=is_middle)
+            head = opened.head()
+            _refuse_large(head)
+            return opened.alone(chosen, head), 1
+    except UntoldError:
+        dataset = pixels_of(path)
+        return dataset, _chosen(number, frame_count(dataset), is_middle=is_middle)
+
+
+def _chosen(number: int | None, count: int, *, is_middle: bool) -> int:
+    chosen = number or ((count + 1) // 2 if is_middle else 1)
+    if not 1 <= chosen <= count:
+        raise RequestError(404, f"The instance has {count} frames, and no frame {chosen}.")
+    return chosen
 
 
 def _syntax(path: Path) -> str:
@@ -85,68 +101,46 @@ def _syntax(path: Path) -> str:
     return syntax
 
 
-def frame_count(dataset: Dataset) -> int:
-    """Return how many frames there are."""
-    try:
-        return max(int(dataset.get("NumberOfFrames") or 1), 1)
-    except (TypeError, ValueError):
-        return 1
-
-
 def frames(dataset: Dataset, numbers: Sequence[int], *, is_native: bool) -> list[bytes]:
     """Return frames by their numbers, from one on, as they are or as native pixels; raise RequestError (404, 406)."""
-    count = frame_count(dataset)
-    beyond = next((number for number in numbers if not 1 <= number <= count), None)
-    if beyond is not None:
-        raise RequestError(404, f"The instance has {count} frames, and no frame {beyond}.")
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in NATIVE:
-        return [_native_frame(dataset, number - 1, count) for number in numbers]
-    if is_native:
+    content, table = _in_memory(dataset)
+    for number in numbers:
+        table.checked(number)
+    if is_native and table.syntax not in NATIVE:
         return [_decoded(dataset, number - 1).tobytes() for number in numbers]
-    try:
-        return [get_frame(dataset.PixelData, number - 1, number_of_frames=count) for number in numbers]
-    except Exception as error:
-        raise RequestError(502, f"The frames can't be told apart: {error}.") from None
+    return [table.frame(content, number) for number in numbers]
 
 
-def _native_frame(dataset: Dataset, index: int, count: int) -> bytes:
-    keyword = next(keyword for keyword in _PIXELS if keyword in dataset)
-    bits = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
-    bits *= int(dataset.get("BitsAllocated") or 8)
-    if str(dataset.get("PhotometricInterpretation") or "") == "YBR_FULL_422":
-        bits = bits * 2 // 3
-    if bits % 8:
-        # Frames of one bit a pixel follow each other without padding (PS3.5 8.1.1).
-        return np.packbits(_decoded(dataset, index).astype(np.uint8).reshape(-1), bitorder="little").tobytes()
-    size = bits // 8
-    piece = _piece(dataset, keyword, index * size, size)
-    if len(piece) < size or not size:
-        raise RequestError(502, f"The instance's pixels end before frame {index + 1} of {count}.")
-    return piece
+def frames_there(dataset: Dataset) -> list[bytes]:
+    """Return all frames that are there, as they are, which may be fewer than the dataset says; raise RequestError (502)."""
+    content, table = _in_memory(dataset)
+    return [table.frame(content, number) for number in range(1, table.there + 1)]
 
 
-def _piece(dataset: Dataset, keyword: str, start: int, size: int) -> bytes:
-    """Return some of the pixels, in little endian."""
-    # Whoever asks for it by its keyword has it read whole.
-    raw = next(element for element in dataset.values() if element.tag == tag_for_keyword(keyword))
-    if isinstance(raw, RawDataElement) and raw.value is None and raw.length != _UNDEFINED:
-        with Path(str(dataset.filename)).open("rb") as file:
-            file.seek(raw.value_tell + start)
-            return file.read(max(min(size, raw.length - start), 0))
-    element = dataset[keyword]
-    content = element.value or b""
-    if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
+def _in_memory(dataset: Dataset) -> tuple[Memory, FrameTable]:
+    """Return the value of a dataset's pixels, native ones in little endian, and where its frames are."""
+    keyword = next((keyword for keyword in PIXEL_KEYWORDS.values() if keyword in dataset), None)
+    if keyword is None:
+        raise RequestError(404, "The instance has no pixels.")
+    syntax, element, count = dataset.file_meta.TransferSyntaxUID, dataset[keyword], frame_count(dataset)
+    value = element.value or b""
+    if syntax not in NATIVE:
+        content = Memory(value)
+        return content, encapsulated(content, 0, syntax, count, dataset.get("ExtendedOffsetTable") or b"")
+    bits = frame_bits(dataset)
+    if not bits:
+        raise RequestError(502, "The instance doesn't say how large its frames are.")
+    if not syntax.is_little_endian:
         # Pixels of 8 bits are in words, too, where the VR says so (PS3.5 annex D).
         width = max(int(dataset.BitsAllocated) // 8, 2 if element.VR == "OW" else 1)
-        content = np.frombuffer(content[: len(content) // width * width], f">u{width}").astype(f"<u{width}").tobytes()
-    return bytes(content[start : start + size])
+        value = np.frombuffer(value[: len(value) // width * width], f">u{width}").astype(f"<u{width}").tobytes()
+    return Memory(value), FrameTable(syntax, count, 0, len(value), bits)
 
 
 def _decoded(dataset: Dataset, index: int) -> Any:
     if _is_plain(dataset):
         kind = "iu"[not dataset.get("PixelRepresentation")]
-        frame = _native_frame(dataset, index, frame_count(dataset))
+        [frame] = frames(dataset, [index + 1], is_native=True)
         return np.frombuffer(frame, f"<{kind}{dataset.BitsAllocated // 8}").reshape(dataset.Rows, dataset.Columns)
     try:
         # raw: in the color space and with the values that are stored.
@@ -231,15 +225,8 @@ def _swap_words(dataset: Dataset) -> None:
 
 def rendered(dataset: Dataset, number: int | None, how: Rendering, *, is_thumbnail: bool = False) -> bytes:
     """Return a frame, by default the middle one for a thumbnail and the first one else, as an image for people."""
-    count = frame_count(dataset)
-    chosen = number or ((count + 1) // 2 if is_thumbnail else 1)
-    if not 1 <= chosen <= count:
-        raise RequestError(404, f"The instance has {count} frames, and no frame {chosen}.")
-    values = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
-    if values > _LARGEST_RENDERED:
-        raise RequestError(
-            406, f"A frame has {values} values: more than {_LARGEST_RENDERED} are not rendered, but retrieved as a frame."
-        )
+    chosen = _chosen(number, frame_count(dataset), is_middle=is_thumbnail)
+    _refuse_large(dataset)
     size = (_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS) if is_thumbnail and not how.viewport else how.viewport
     image = _image(dataset, chosen - 1, how, size)
     if size:
@@ -251,8 +238,29 @@ def rendered(dataset: Dataset, number: int | None, how: Rendering, *, is_thumbna
     return target.getvalue()
 
 
+def _with_groups(dataset: Dataset, index: int) -> Dataset:
+    """Return a dataset that says of itself what its functional groups say of a frame's values (PS3.3 C.7.6.16.2.9, .10)."""
+    own: Sequence[Dataset] = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    groups = [*own[index : index + 1], *(dataset.get("SharedFunctionalGroupsSequence") or [])]
+    made = Dataset(dict(dataset.items())) if groups else dataset
+    for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+        found = next((items for group in groups if (items := group.get(keyword))), None)
+        for element in found[0] if found else ():
+            made[element.tag] = element
+    return made
+
+
+def _refuse_large(dataset: Dataset) -> None:
+    values = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
+    if values > _LARGEST_RENDERED:
+        raise RequestError(
+            406, f"A frame has {values} values: more than {_LARGEST_RENDERED} are not rendered, but retrieved as a frame."
+        )
+
+
 def _image(dataset: Dataset, index: int, how: Rendering, size: tuple[int, int] | None) -> Image.Image:
     pixels = _decoded(dataset, index)
+    dataset = _with_groups(dataset, index)
     if size:
         # Twice what is shown is enough to make it of.
         step = max(min(pixels.shape[0] // (2 * size[1]), pixels.shape[1] // (2 * size[0])), 1)

@@ -20,6 +20,7 @@ from dicomweb.answers import Stream
 from dicomweb.attributes import is_uid
 from dicomweb.decoders import Decoders
 from dicomweb.errors import RequestError
+from dicomweb.frame_table import PIXEL_KEYWORDS, OpenFrames, UntoldError
 from dicomweb.http import accept_of, pairs, public_url
 from dicomweb.instances import Instance, Scope, Source
 from dicomweb.metadata import PIXELS, bulk, bulk_paths, model, opened
@@ -27,13 +28,14 @@ from dicomweb.model_text import model_text
 from dicomweb.multipart import Parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type, media_ranges
-from dicomweb.pixels import MADE_HERE, RENDERED, Rendering, frame_count, frames, pixels_of, rendered, transcoded
+from dicomweb.pixels import MADE_HERE, RENDERED, Rendering, frame_of, frames, pixels_of, rendered, transcoded
 from dicomweb.syntaxes import NATIVE, frame_type, media_type
 
 OCTETS, MULTIPART = "application/octet-stream", "multipart/related"
 ANY_SYNTAX = "*"
 # Models that one process makes at a time, and how many times as many are made ahead of what is sent.
 _MODELS_AT_ONCE, _AHEAD = 50, 2
+_PIECE_BYTES = 1 << 18
 # Of a picture that is asked for, in pixels.
 _LARGEST_SIDE = 8192
 
@@ -54,6 +56,10 @@ class Wado:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._decoders = Decoders()
+
+    async def warm(self) -> None:
+        """Be ready for the first picture."""
+        await self._decoders.warm()
 
     async def retrieve(self, request: Request) -> Response:
         """Answer with the instances of a study or series, or one, as DICOM files."""
@@ -158,9 +164,33 @@ class Wado:
         """Answer with one value of an instance."""
         scope = scope_of(request)
         is_single = _wants_single(accept_of(request), OCTETS)
-        async with self._one(scope) as instance:
-            content = await self._decoders.read(_bulk, instance.path, request.path_params["path"])
-        return _answered([content], OCTETS, is_single=is_single)
+        path = request.path_params["path"]
+        async with contextlib.AsyncExitStack() as holds:
+            instance = await holds.enter_async_context(self._one(scope))
+            pixels = await self._opened(instance, holds) if path in PIXELS else None
+            if not pixels or pixels.table.keyword != PIXEL_KEYWORDS[int(path, 16)]:
+                content = await self._decoders.read(_bulk, instance.path, path)
+                return _answered(content, OCTETS, is_single=is_single)
+            pieces = self._value(pixels)
+            if is_single:
+                return Stream(pieces, OCTETS, holds.pop_all(), {"Content-Length": str(pixels.value_bytes)})
+            parts = Parts(OCTETS)
+            return Stream(_one_part(parts, OCTETS, pieces), parts.media_type, holds.pop_all())
+        raise AssertionError
+
+    async def _opened(self, instance: Instance, holds: contextlib.AsyncExitStack) -> OpenFrames | None:
+        """Have the frames of an instance as long as `holds`; None where they have no places of their own in its file."""
+        try:
+            pixels = await self._decoders.read(OpenFrames, instance.path)
+        except UntoldError:
+            return None
+        holds.callback(pixels.close)
+        return pixels
+
+    async def _value(self, pixels: OpenFrames) -> AsyncGenerator[bytes]:
+        """Yield all pixels as they are stored, a piece at a time."""
+        for at in range(0, pixels.value_bytes, _PIECE_BYTES):
+            yield await self._decoders.read(pixels.piece, at, _PIECE_BYTES)
 
     async def all_bulk_data(self, request: Request) -> Response:
         """Answer with all bulk data of instances, a part each with its address (PS3.18 10.4.1.1.5)."""
@@ -176,22 +206,58 @@ class Wado:
     async def _values(self, source: Source, scope: Scope, parts: Parts, base: str) -> AsyncGenerator[bytes]:
         async for instance in source.each(scope):
             await source.whole(instance)
-            for kind, path, content in await self._decoders.read(_bulk_values, instance):
-                yield parts.head(kind, f"{instance.scope.address(base)}/bulkdata/{path}") + content + b"\r\n"
+            address = f"{instance.scope.address(base)}/bulkdata/"
+            async with contextlib.AsyncExitStack() as holds:
+                for path in await self._decoders.read(_bulk_listed, instance.path):
+                    pixels = await self._opened(instance, holds) if path in PIXELS else None
+                    if pixels and instance.syntax not in NATIVE:
+                        # A part for each frame (PS3.18 8.7.3.3).
+                        for number in range(1, pixels.table.there + 1):
+                            content = await self._decoders.read(pixels.frame, number)
+                            yield parts.head(frame_type(instance.syntax), address + path) + content + b"\r\n"
+                    elif pixels:
+                        yield parts.head(OCTETS, address + path)
+                        async for piece in self._value(pixels):
+                            yield piece
+                        yield b"\r\n"
+                    else:
+                        content = await self._decoders.read(_bulk, instance.path, path)
+                        yield parts.head(OCTETS, address + path) + content + b"\r\n"
         yield parts.end
 
     async def frames(self, request: Request) -> Response:
         """Answer with frames of an instance, in the order in which they are asked for."""
         scope, numbers = scope_of(request), frame_numbers(request)
-        async with self._one(scope) as instance:
+        async with contextlib.AsyncExitStack() as holds:
+            instance = await holds.enter_async_context(self._one(scope))
             is_single, syntax = _wanted_frames(accept_of(request), instance.syntax)
-            is_native = syntax in NATIVE
-            run = self._decoders.decode if is_native and instance.syntax not in NATIVE else self._decoders.read
-            contents = await run(_frames, instance.path, numbers, is_native)
-        if is_single and len(contents) > 1:
-            raise RequestError(406, f"{len(contents)} frames are several parts: accept {MULTIPART}.")
-        kind = media_type(syntax)
-        return _answered(contents, kind, is_single=is_single, parameter=f"; transfer-syntax={syntax}")
+            if is_single and len(numbers) > 1:
+                raise RequestError(406, f"{len(numbers)} frames are several parts: accept {MULTIPART}.")
+            kind = f"{media_type(syntax)}; transfer-syntax={syntax}"
+            pieces = self._frames(instance, numbers, await self._opened(instance, holds), is_native=syntax in NATIVE)
+            if len(numbers) == 1:
+                return _answered(await anext(pieces), kind, is_single=is_single)
+            parts = Parts(kind.partition(";")[0])
+            return Stream(_many_parts(parts, kind, pieces), parts.media_type, holds.pop_all())
+        raise AssertionError
+
+    async def _frames(
+        self, instance: Instance, numbers: Sequence[int], pixels: OpenFrames | None, *, is_native: bool
+    ) -> AsyncGenerator[bytes]:
+        """Yield frames by their numbers, one at a time where each has a place of its own in the file."""
+        is_decoded = is_native and instance.syntax not in NATIVE
+        if not pixels:
+            run = self._decoders.decode if is_decoded else self._decoders.read
+            for frame in await run(_frames, instance.path, numbers, is_native):
+                yield frame
+            return
+        for number in numbers:
+            pixels.table.checked(number)
+        for number in numbers:
+            if is_decoded:
+                yield await self._decoders.decode(_decoded_frame, instance.path, number)
+            else:
+                yield await self._decoders.read(pixels.frame, number)
 
     async def rendered(self, request: Request, *, is_thumbnail: bool = False) -> Response:
         """Answer with an image for people: of the instance asked for, else of the one in the middle."""
@@ -258,6 +324,10 @@ def _models_text(files: Sequence[tuple[Path, str]]) -> bytes:
     return ",".join(model_text(path, url) for path, url in files).encode()
 
 
+def _bulk_listed(path: Path) -> list[str]:
+    return list(bulk_paths(model(opened(path), "")))
+
+
 def _bulk(path: Path, name: str) -> bytes:
     return bulk(opened(path), name)
 
@@ -266,22 +336,26 @@ def _frames(path: Path, numbers: Sequence[int], is_native: bool) -> list[bytes]:
     return frames(pixels_of(path), numbers, is_native=is_native)
 
 
+def _decoded_frame(path: Path, number: int) -> bytes:
+    dataset, place = frame_of(path, number)
+    return frames(dataset, [place], is_native=True)[0]
+
+
 def _rendered(path: Path, number: int | None, how: Rendering, is_thumbnail: bool) -> bytes:
-    return rendered(pixels_of(path), number, how, is_thumbnail=is_thumbnail)
+    return rendered(*frame_of(path, number, is_middle=is_thumbnail), how, is_thumbnail=is_thumbnail)
 
 
-def _bulk_values(instance: Instance) -> list[tuple[str, str, bytes]]:
-    """Return media type, path and content of an instance's bulk data; of encapsulated pixels, of each frame."""
-    dataset = opened(instance.path)
-    found: list[tuple[str, str, bytes]] = []
-    for path in bulk_paths(model(dataset, "")):
-        if path in PIXELS and instance.syntax not in NATIVE:
-            kind = frame_type(instance.syntax)
-            numbers = range(1, frame_count(dataset) + 1)
-            found += [(kind, path, content) for content in frames(pixels_of(instance.path), numbers, is_native=False)]
-        else:
-            found.append((OCTETS, path, bulk(dataset, path)))
-    return found
+async def _many_parts(parts: Parts, kind: str, contents: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async for content in contents:
+        yield parts.part(kind, content)
+    yield parts.end
+
+
+async def _one_part(parts: Parts, kind: str, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield parts.head(kind)
+    async for piece in pieces:
+        yield piece
+    yield b"\r\n" + parts.end
 
 
 def checked_uid(text: str) -> str:
@@ -372,12 +446,11 @@ def _wanted_frames(accept: str, stored: str) -> tuple[bool, str]:
     raise RequestError(406, f"The frames are {kind_stored} in {stored}, or {OCTETS}: the Accept header takes neither.")
 
 
-def _answered(contents: list[bytes], kind: str, *, is_single: bool, parameter: str = "") -> Response:
+def _answered(content: bytes, kind: str, *, is_single: bool) -> Response:
     if is_single:
-        return Response(contents[0], media_type=kind + parameter)
-    parts = Parts(kind)
-    body = b"".join(parts.part(kind + parameter, content) for content in contents) + parts.end
-    return Response(body, media_type=parts.media_type)
+        return Response(content, media_type=kind)
+    parts = Parts(kind.partition(";")[0])
+    return Response(parts.part(kind, content) + parts.end, media_type=parts.media_type)
 
 
 def rendering(given: list[tuple[str, str]], accept: str) -> Rendering:

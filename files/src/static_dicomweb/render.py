@@ -13,8 +13,9 @@ from typing import Any
 from dicomweb.attributes import is_uid
 from dicomweb.dataset import write_json
 from dicomweb.errors import RequestError
+from dicomweb.frame_table import frame_count
 from dicomweb.metadata import PIXELS, bulk, bulk_paths, model
-from dicomweb.pixels import Rendering, frame_count, frames, rendered
+from dicomweb.pixels import Rendering, frames_there, rendered
 from dicomweb.syntaxes import NATIVE, frame_type
 from dimse.part10 import BEGINNING_BYTES, DEFLATED, EXPLICIT, read_syntax, refuse_bomb
 from pydicom import dcmread
@@ -148,6 +149,8 @@ def _add_frames(made: Rendered, dataset: Dataset, content: bytes) -> bool:
     tag = next((Tag(tag) for tag in _PIXELS if tag in dataset), None)
     contents = _frames(made.uid, dataset) if tag else []
     if tag is None or not contents:
+        if tag:
+            made.files[f"bulkdata-{tag:08X}"] = bulk(dataset, f"{tag:08X}")
         made.files["dicom.dcm"] = content
         return False
     stored = str(dataset.file_meta.TransferSyntaxUID)
@@ -159,7 +162,10 @@ def _add_frames(made: Rendered, dataset: Dataset, content: bytes) -> bool:
     kind = frame_type(syntax)
     part = made.share(parts_of([(kind, f"frame-$static_frame.{end}")]))
     made.links |= {f"frame-{number}.ssi": part for number in range(1, len(contents) + 1)}
-    if stored in NATIVE:
+    if stored in NATIVE and sum(map(len, contents)) != len(bulk(dataset, f"{tag:08X}")):
+        # Frames of single bits, or a pad after them.
+        made.files[f"bulkdata-{tag:08X}"] = bulk(dataset, f"{tag:08X}")
+    elif stored in NATIVE:
         made.links[f"bulkdata-{tag:08X}.ssi"] = made.share(b"".join(map(include, names)))
     else:
         # A part for each frame (PS3.18 8.7.3.3).
@@ -170,11 +176,14 @@ def _add_frames(made: Rendered, dataset: Dataset, content: bytes) -> bool:
 
 def _frames(uid: str, dataset: Dataset) -> list[bytes]:
     try:
-        return frames(dataset, range(1, frame_count(dataset) + 1), is_native=False)
+        made = frames_there(dataset)
     except RequestError as error:
-        # No pixels, or fewer than it says: the instance is served, and no frame of it.
+        # The instance is served, and no frame of it.
         _LOG.warning("instance %s has no frames: %s", uid, error.message)
         return []
+    if len(made) < frame_count(dataset):
+        _LOG.warning("instance %s has %d of %d frames", uid, len(made), frame_count(dataset))
+    return made
 
 
 def _compose(made: Rendered, dataset: Dataset, content: bytes, names: list[str]) -> None:

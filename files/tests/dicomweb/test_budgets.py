@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from dicomweb.dataset import Dataset, element, read_json
 from dicomweb.errors import RequestError
+from dicomweb.frame_table import OpenFrames
 from dicomweb.matching import test_of as matches
-from dicomweb.pixels import Rendering, frames, pixels_of, rendered
+from dicomweb.pixels import Rendering, frame_of, pixels_of, rendered
 from dicomweb.query import add_key
 from dicomweb.stow import receive
 from dicomweb.wado import rendering
@@ -166,17 +167,20 @@ def large(tmp_path: Path) -> Path:
 
 
 def test_a_frame_is_read_without_the_others(large: Path, memory: None) -> None:
-    first, last = frames(pixels_of(large), [1, 100], is_native=True)
-    assert (len(first), set(first), set(last)) == (4_000_000, {0}, {0x7F})
-    with pytest.raises(RequestError, match="no frame 101"):
-        frames(pixels_of(large), [101], is_native=True)
+    with OpenFrames(large) as opened:
+        first, last = opened.frame(1), opened.frame(100)
+        assert (len(first), set(first), set(last)) == (4_000_000, {0}, {0x7F})
+        with pytest.raises(RequestError, match="no frame 101"):
+            opened.frame(101)
+    dataset, number = frame_of(large, 100)
+    assert (len(dataset.PixelData), number) == (4_000_000, 1)
 
 
 def test_a_frame_that_the_file_lacks_is_said(large: Path, memory: None) -> None:
     with large.open("r+b") as file:
         file.truncate(large.stat().st_size - 5)
-    with pytest.raises(RequestError, match="end before frame 100 of 100"):
-        frames(pixels_of(large), [100], is_native=True)
+    with OpenFrames(large) as opened, pytest.raises(RequestError, match="end before frame 100 of 100"):
+        opened.frame(100)
 
 
 def test_a_picture_of_any_size_is_not_drawn(tmp_path: Path, memory: None) -> None:
@@ -185,5 +189,5 @@ def test_a_picture_of_any_size_is_not_drawn(tmp_path: Path, memory: None) -> Non
         file.write(file_head("1.2.840.10008.5.1.4.1.1.7", "1.4", EXPLICIT) + image(10_000, 1, 100_000_000))
         file.truncate(file.tell() + 100_000_000)
     with pytest.raises(RequestError, match="are not rendered") as refused:
-        rendered(pixels_of(path), None, Rendering(), is_thumbnail=True)
+        rendered(*frame_of(path, None), Rendering(), is_thumbnail=True)
     assert refused.value.status == 406
