@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from archive_dicomweb.archive import Archive
 from archive_dicomweb.files import Files
-from archive_dicomweb.index import Index
+from archive_dicomweb.index import Index, read_only
 from archive_dicomweb.kept import Kept
 from archive_dicomweb.metadata import KeptWado
 from archive_dicomweb.plugin import Plugin
@@ -64,19 +65,25 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """Return the application of one worker, whose settings are the environment's unless given."""
     chosen = settings or read_settings(Settings)
     uri = chosen.database_uri.get_secret_value()
-    pool = make_pool(uri, "archive_dicomweb", chosen.database_connections, chosen.database_patience, chosen.statement_seconds)
+    pool = make_pool(
+        uri, "archive_dicomweb", chosen.database_connections, chosen.database_patience, chosen.statement_seconds, read_only
+    )
     index = Index(pool, chosen.statement_seconds)
     user = (chosen.orthanc_user, chosen.orthanc_password.get_secret_value()) if chosen.orthanc_user else None
     limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS)
     orthanc = httpx.AsyncClient(base_url=chosen.orthanc_url, auth=user, timeout=_TIMEOUT, limits=limits, trust_env=False)
     files = Files(chosen.storage, chosen.work_directory, orthanc)
     kept = Kept(chosen.metadata_directory, chosen.metadata_megabytes * 1_000_000)
+    wado = KeptWado(Archive(index, files), index, kept)
     storing = Storing(orthanc, files, chosen.max_body_megabytes * 1_000_000, chosen.no_space_file)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await pool.open(wait=False)
+        warming = asyncio.create_task(wado.warm())
         yield
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
         await orthanc.aclose()
         await pool.close()
 
@@ -94,7 +101,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     routes += [Route(path, storage, methods=["POST"]) for path in ("/studies", STUDY)]
     deletion = transaction("delete", partial(delete, index, orthanc))
     routes += [Route(path, deletion, methods=["DELETE"]) for path in (STUDY, SERIES, INSTANCE)]
-    routes += retrievals(KeptWado(Archive(index, files), index, kept), transaction)
+    routes += retrievals(wado, transaction)
     served: list[BaseRoute] = [
         Route("/health", state.health, methods=["GET"]),
         Route("/metrics", state.metrics, methods=["GET"]),

@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ import psycopg
 from dicomweb.dataset import Dataset
 from dicomweb.errors import RequestError
 from dicomweb.instances import Scope
-from psycopg import errors
+from psycopg import IsolationLevel, errors
 from psycopg_pool import PoolTimeout
 from service.database import Connection, Pool, took_too_long, unavailable
 
@@ -102,22 +102,24 @@ class Index:
         return time.monotonic() + (self._seconds or math.inf)
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[Connection]:
-        """Have a connection, in one view of the database."""
+    async def _reading(self, *, is_one_view: bool) -> AsyncIterator[Connection]:
+        """Have a connection, in one view of the database where that is wanted."""
         try:
-            async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            async with self._pool.connection() as connection, connection.transaction() if is_one_view else nullcontext():
                 yield connection
         except PoolTimeout:
             raise unavailable() from None
         except errors.QueryCanceled:
             raise took_too_long() from None
 
-    async def read(self, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
-        """Return what `work` reads; it is called again where the connection is lost, as a restart of the database ends each."""
+    async def read(self, work: Callable[[Connection], Awaitable[_Result]], *, is_one_view: bool = True) -> _Result:
+        """Return what `work` reads; it is called again where the connection is lost, as a restart of the database ends each.
+
+        Without `is_one_view`, which a single statement doesn't need, each of its statements sees what is there by then.
+        """
         for _ in range(self._pool.max_size + 1):
             try:
-                async with self._reading() as connection:
+                async with self._reading(is_one_view=is_one_view) as connection:
                     # An upgrade of Orthanc may change it at any time.
                     if time.monotonic() > self._known_until:
                         await _check(connection)
@@ -139,18 +141,18 @@ class Index:
 
     async def files(self, scope: Scope) -> list[StoredFile]:
         """Return the files of a scope, in the order in which series and instances came."""
-        return await self.read(lambda connection: _files(connection, scope))
+        return await self.read(lambda connection: _files(connection, scope), is_one_view=False)
 
     async def signature(self, scope: Scope, *, with_tags: bool = False) -> str:
         """Return `signature_of` the files of a scope, nothing where there are none.
 
         `with_tags`, it is another one where the index was told to have other attributes of them.
         """
-        return await self.read(lambda connection: _signature(connection, scope, with_tags=with_tags))
+        return await self.read(lambda connection: _signature(connection, scope, with_tags=with_tags), is_one_view=False)
 
     async def identifiers(self, scope: Scope) -> list[str]:
         """Return Orthanc's own identifiers of a study, a series or an instance: of several, where patients have it in common."""
-        return await self.read(lambda connection: _identifiers(connection, scope))
+        return await self.read(lambda connection: _identifiers(connection, scope), is_one_view=False)
 
     async def fill(self, connection: Connection, resources: Mapping[int, Resource]) -> None:
         """Give resources what the index has of them."""
@@ -230,6 +232,13 @@ class Index:
 def _tags_of(signature: str) -> frozenset[str]:
     """Return the tags that the index was told to have of a resource, when that came."""
     return frozenset("".join(pair).upper() for pair in _TAG.findall(signature))
+
+
+async def read_only(connection: Connection) -> None:
+    """Have a new connection's transactions see one view of the database, and its other statements stand by themselves."""
+    await connection.set_autocommit(True)
+    await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+    await connection.set_read_only(True)
 
 
 async def _identifiers(connection: Connection, scope: Scope) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dicomweb.errors import RequestError
@@ -13,12 +14,20 @@ Connection = AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
 
 
-def make_pool(uri: str, name: str, most: int, patience: float, statement_seconds: float = 0) -> Pool:
+def make_pool(
+    uri: str,
+    name: str,
+    most: int,
+    patience: float,
+    statement_seconds: float = 0,
+    configure: Callable[[Connection], Awaitable[None]] | None = None,
+) -> Pool:
     """Return a pool, not yet open, of at most `most` connections of the application `name`.
 
     No statement takes longer than `statement_seconds` (0: any). `patience` is how long whoever wants a connection waits for a
     database that is away, in seconds. A connection that a restart of the database has ended is lent all the same, and found out by
-    who uses it: the pool's own check waits longer after each that it finds, up to the whole patience.
+    who uses it: the pool's own check waits longer after each that it finds, up to the whole patience. `configure` is called with
+    each connection that is made.
     """
     # Compiling a search takes longer than the search, and a client's keys decide how much there is to compile.
     defaults = {
@@ -28,7 +37,9 @@ def make_pool(uri: str, name: str, most: int, patience: float, statement_seconds
     }
     given = conninfo_to_dict(uri)
     kept = {key: value for key, value in defaults.items() if key not in given}
-    return AsyncConnectionPool(uri, min_size=min(2, most), max_size=most, open=False, timeout=patience, kwargs=kept)
+    return AsyncConnectionPool(
+        uri, min_size=min(2, most), max_size=most, open=False, timeout=patience, kwargs=kept, configure=configure
+    )
 
 
 def unavailable() -> RequestError:
