@@ -18,24 +18,22 @@ from lab import BENCH, line, on, on_bare_hosts, played, store, written_body
 ADDRESS = HOSTS[0].address
 SMALL, LARGE, REPEATS = 1500, 500, 5
 FEW, MANY = 1000, 100_000
-# As many studies of a patient with one instance each as there are numbers, as Orthanc's index has them.
+# As many studies of a patient with one instance each as there are numbers, as Orthanc's index has them, each after the one before.
 STUDIES = """
 INSERT INTO resources (resourcetype, publicid, parentid) SELECT 0, 'bench-patient', NULL
   WHERE NOT EXISTS (SELECT FROM resources WHERE publicid = 'bench-patient');
-INSERT INTO resources (resourcetype, publicid, parentid) SELECT 1, 'bench-study-' || number,
-  (SELECT internalid FROM resources WHERE publicid = 'bench-patient') FROM generate_series({first}, {last}) AS number;
-INSERT INTO resources (resourcetype, publicid, parentid) SELECT 2, 'bench-series-' || number, study.internalid
-  FROM generate_series({first}, {last}) AS number JOIN resources study ON study.publicid = 'bench-study-' || number;
-INSERT INTO resources (resourcetype, publicid, parentid) SELECT 3, 'bench-instance-' || number, series.internalid
-  FROM generate_series({first}, {last}) AS number JOIN resources series ON series.publicid = 'bench-series-' || number;
-INSERT INTO maindicomtags (id, taggroup, tagelement, value) SELECT study.internalid, 32, 13, '2.25.9' || number
-  FROM generate_series({first}, {last}) AS number JOIN resources study ON study.publicid = 'bench-study-' || number;
-INSERT INTO dicomidentifiers (id, taggroup, tagelement, value) SELECT study.internalid, 32, 13, '2.25.9' || number
-  FROM generate_series({first}, {last}) AS number JOIN resources study ON study.publicid = 'bench-study-' || number;
-INSERT INTO maindicomtags (id, taggroup, tagelement, value) SELECT series.internalid, 32, 14, '2.25.8' || number
-  FROM generate_series({first}, {last}) AS number JOIN resources series ON series.publicid = 'bench-series-' || number;
-INSERT INTO maindicomtags (id, taggroup, tagelement, value) SELECT image.internalid, 8, 24, '2.25.7' || number
-  FROM generate_series({first}, {last}) AS number JOIN resources image ON image.publicid = 'bench-instance-' || number;
+SELECT max(internalid) + 1 - 3 * {first} AS base FROM resources \\gset
+INSERT INTO resources (internalid, resourcetype, publicid, parentid)
+  SELECT :base + 3 * number + level, level + 1, 'bench-' || level || '-' || number, CASE level
+    WHEN 0 THEN (SELECT internalid FROM resources WHERE publicid = 'bench-patient') ELSE :base + 3 * number + level - 1 END
+  FROM generate_series({first}, {last}) AS number, generate_series(0, 2) AS level ORDER BY number, level;
+SELECT setval(pg_get_serial_sequence('resources', 'internalid'), max(internalid)) FROM resources;
+INSERT INTO maindicomtags (id, taggroup, tagelement, value)
+  SELECT :base + 3 * number + level, tags.taggroup, tags.tagelement, '2.25.' || 9 - level || number
+  FROM generate_series({first}, {last}) AS number,
+    (VALUES (0, 32, 13), (1, 32, 14), (2, 8, 24)) AS tags (level, taggroup, tagelement);
+INSERT INTO dicomidentifiers (id, taggroup, tagelement, value)
+  SELECT :base + 3 * number, 32, 13, '2.25.9' || number FROM generate_series({first}, {last}) AS number;
 ANALYZE;
 """
 

@@ -23,6 +23,7 @@ from archive_dicomweb.files import Files
 from archive_dicomweb.index import ALWAYS_INDEXED, SOP_CLASS, Index, Resource
 from archive_dicomweb.kept import Kept
 from archive_dicomweb.kept_answer import kept_answer
+from archive_dicomweb.values import misread
 
 _PAGE = 500
 _MODALITIES, _SOP_CLASSES = "00080061", "00080062"
@@ -64,7 +65,7 @@ class Search:
         async def work(connection: Connection) -> tuple[list[Dataset], bool]:
             found: list[Dataset] = []
             to_skip = self._query.offset
-            async for attributes in self._matching(connection):
+            async for attributes in self._matching(connection, to_skip + most + 1):
                 if to_skip:
                     to_skip -= 1
                 elif len(found) == most:
@@ -83,9 +84,9 @@ class Search:
             made.add(level, self._keys[level], ALWAYS_INDEXED[level], fuzzy=self._query.fuzzy)
         return made
 
-    async def _matching(self, connection: Connection) -> AsyncIterator[Dataset]:
+    async def _matching(self, connection: Connection, wanted: int) -> AsyncIterator[Dataset]:
         deadline = self._index.deadline()
-        async for page in self._pages(connection, self._conditions()):
+        async for page in self._pages(connection, self._conditions(), wanted):
             # Pages without a match say nothing, and an archive has many.
             if time.monotonic() > deadline:
                 raise took_too_long()
@@ -99,8 +100,11 @@ class Search:
                 else:
                     yield self._result(above)
 
-    async def _pages(self, connection: Connection, conditions: Conditions) -> AsyncIterator[list[tuple[int, ...]]]:
-        """Yield the keys of what the conditions let through, from the study's down, so many at a time."""
+    async def _pages(self, connection: Connection, conditions: Conditions, wanted: int) -> AsyncIterator[list[tuple[int, ...]]]:
+        """Yield the keys of what the conditions let through, from the study's down, a page at a time.
+
+        The first page has no more than are `wanted`, which mostly is enough.
+        """
         tables = "resources study"
         for level, upper in zip(self._levels[1:], self._levels, strict=False):
             tables += f" JOIN resources {ALIASES[level]} ON {ALIASES[level]}.parentid = {ALIASES[upper]}.internalid"
@@ -109,9 +113,10 @@ class Search:
         is_bounded = "STUDY" in self._given
         direction, beyond = ("DESC", "<") if self._lowest == "STUDY" else ("ASC", ">")
         last: int | None = None
+        size = min(_PAGE, wanted)
         while True:
             after = "" if last is None else f" AND {keys[-1]} {beyond} {last}"
-            order = ", ".join(keys) if is_bounded else f"{keys[-1]} {direction} LIMIT {_PAGE}"
+            order = ", ".join(keys) if is_bounded else f"{keys[-1]} {direction} LIMIT {size}"
             cursor = await connection.execute(
                 f"{conditions.beginning} SELECT {', '.join(keys)} FROM {tables} "
                 f"WHERE study.resourcetype = 1 AND {conditions.text}{after} ORDER BY {order}",
@@ -120,9 +125,9 @@ class Search:
             found = await cursor.fetchall()
             for start in range(0, len(found), _PAGE):
                 yield found[start : start + _PAGE]
-            if is_bounded or len(found) < _PAGE:
+            if is_bounded or len(found) < size:
                 return
-            last = found[-1][-1]
+            last, size = found[-1][-1], _PAGE
 
     async def _with_attributes(self, connection: Connection, page: Sequence[tuple[int, ...]]) -> dict[int, Resource]:
         """Return the resources of a page and of what they are of, with what is known of each without its files, by their keys."""
@@ -162,7 +167,7 @@ class Search:
                 study.attributes[_SOP_CLASSES] = element("UI", *classes.get(key, ()))
 
     async def _complete(self, connection: Connection, level: str, resources: dict[int, Resource]) -> None:
-        """Read from files what is asked for at a level, and what the index doesn't have even where the instances have it."""
+        """Read from files what is asked for at a level and the index doesn't have, even where instances have it, or has wrongly."""
         asked = {*self._keys[level], *(tag for tag in self._query.include if level_of(tag, self._lowest) == level)}
         if level not in self._given:
             asked.update(RETURNED[level])
@@ -170,7 +175,8 @@ class Search:
         lacking = {
             key: missing
             for key, resource in resources.items()
-            if (missing := asked - resource.indexed - resource.attributes.keys()) or self._query.include_all
+            if (missing := (asked - resource.indexed - resource.attributes.keys()) | misread(resource.attributes))
+            or self._query.include_all
         }
         if not lacking:
             return
@@ -180,7 +186,7 @@ class Search:
             read = models.get(some[key].uuid, {}) if key in some else {}
             resource = resources[key]
             if self._query.include_all:
-                missing = {tag for tag in read if level_of(tag, self._lowest) == level and tag not in resource.attributes}
+                missing |= {tag for tag in read if level_of(tag, self._lowest) == level and tag not in resource.attributes}
             resource.attributes.update((tag, read[tag]) for tag in missing if tag in read)
 
     def _result(self, attributes: Dataset) -> Dataset:

@@ -13,6 +13,9 @@ from dicomweb.dataset import Dataset, element
 _WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 # VRs of one value, in which a backslash is a character (PS3.5 6.2).
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
+# What is left of code extensions (PS3.5 6.1.2.5.1) where their escape characters are taken away.
+_CODE_EXTENSION = re.compile(r"\$[@B]|\$[()][ACDG-I]|\([BIJ]")
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
 
 def attribute(tag: str, text: str) -> dict[str, Any]:
@@ -48,6 +51,23 @@ def _number(text: str) -> int | float | str | None:
     except ValueError:
         return text
     return number if math.isfinite(number) else None
+
+
+def misread(attributes: Dataset) -> frozenset[str]:
+    """Return the texts of a resource which Orthanc may have read wrongly.
+
+    Where the first of several character sets is named, it reads all of a text in that one. A name then has groups for ideographs
+    and for how they sound (PS3.5 6.2.1.2) in plain ASCII, and other texts what is left of code extensions.
+    """
+    texts = {tag: value for tag, value in attributes.items() if value["vr"] in _TEXT_VRS and value.get("Value")}
+    is_wrong = any(_is_misread(each) for value in texts.values() for each in value["Value"])
+    return frozenset(texts) if is_wrong else frozenset()
+
+
+def _is_misread(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(value.get(group, "").isascii() and value.get(group) for group in NAME_GROUPS[1:])
+    return isinstance(value, str) and _CODE_EXTENSION.search(value) is not None
 
 
 def sequences(text: str) -> Dataset:

@@ -277,3 +277,36 @@ def test_metrics_are_those_of_all_workers(archive: ArchiveService, tmp_path: Pat
             assert 'archive_dicomweb_requests_total{status="200",transaction="search"} 12.0' in page
     finally:
         counted.stop()
+
+
+@pytest.mark.parametrize(
+    ("characters", "name", "description", "searched"),
+    [
+        ("ISO 2022 IR 13/ISO 2022 IR 87", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう", "胸部", ["*太郎*", "ﾔﾏﾀﾞ*", "=山田^太郎"]),
+        ("ISO 2022 IR 6/ISO 2022 IR 87", "Yamada^Hanako=山田^花子=やまだ^はなこ", "胸部CT", ["*花子*", "yamada^hanako", "*はなこ"]),
+        ("ISO 2022 IR 6/ISO 2022 IR 87", "Suzuki^Jirou", "頭部MRI", ["suzuki^*"]),
+        ("/ISO 2022 IR 87", "Tanaka^Ken=田中^健", "腹部", ["*田中*"]),
+        ("ISO 2022 IR 6/ISO 2022 IR 149", "Hong^Gildong=洪^吉洞=홍^길동", "가슴", ["*吉洞*", "*길동"]),
+        ("ISO_IR 100/ISO 2022 IR 87", "Äb^Cé=山本^Ä", "é", ["*山本*"]),
+    ],
+)
+def test_names_in_several_character_sets(
+    archive: ArchiveService,
+    orthanc: OrthancServer,
+    tmp_path: Path,
+    characters: str,
+    name: str,
+    description: str,
+    searched: list[str],
+) -> None:
+    """Orthanc's index has some of them in the first one alone."""
+    [instance] = ct_study(
+        1, tmp_path, 16, SpecificCharacterSet=characters.split("/"), PatientName=name, StudyDescription=description
+    )
+    orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60).raise_for_status()
+    uid = instance.dataset.StudyInstanceUID
+    for value in searched:
+        found = archive.found(f"/studies?{urlencode({'PatientName': value})}")
+        [study] = [study for study in found if study["0020000D"]["Value"] == [uid]]
+        assert "=".join(study["00100010"]["Value"][0].values()) == name
+        assert study["00081030"]["Value"] == [description]
