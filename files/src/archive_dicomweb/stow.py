@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+from dicomweb.errors import RequestError
 from dicomweb.stow import CANNOT_UNDERSTAND, MISMATCH, REFUSED, Given, answered, identify, receive
 from dicomweb.wado import checked_uid
 from service.free_space import check_space, refused
@@ -67,7 +68,8 @@ class Storing:
                 answer = await self._orthanc.post("/instances", content=_pieces(each.path), headers=headers)
         except httpx.HTTPError as error:
             each.refuse(REFUSED, f"Orthanc can't be reached: {error or type(error).__name__}", _LOG)
-            return
+            # Whatever follows would wait for it in vain, too.
+            raise RequestError(503, "The archive can't be reached: what follows isn't stored, try again later.") from None
         said = _said(answer)
         if answer.status_code == 200 and said.get("Status") in ("Success", "AlreadyStored"):
             each.status = 0

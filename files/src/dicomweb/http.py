@@ -14,6 +14,9 @@ from dicomweb.multipart import Parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM_JSON
 
+RETRY_AFTER = "5"
+"""Seconds after which who was answered with 503 may ask again (RFC 9110 10.2.3)."""
+
 
 def pairs(request: HTTPConnection) -> list[tuple[str, str]]:
     """Return the query's names and values, decoded; raise RequestError (400) where they aren't UTF-8."""
@@ -77,7 +80,7 @@ def error(connection: HTTPConnection, problem: RequestError) -> Response:
     """Answer with what is wrong."""
     headers = warning_headers(connection, (problem.warning,) if problem.warning else ())
     if problem.status == 503:
-        headers["Retry-After"] = "5"
+        headers["Retry-After"] = RETRY_AFTER
     # As ASCII: a message shows what was sent, which may be no characters at all.
     body = json.dumps({"status": problem.status, "message": problem.message}).encode()
     return Response(body, problem.status, headers, "application/json")

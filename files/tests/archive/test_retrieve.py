@@ -250,7 +250,9 @@ def test_faults_of_what_it_stands_on(own_postgres: Postgres, tmp_path: Path) -> 
         assert service.get(instance.url, AS_STORED).content == instance.path.read_bytes()
         assert service.health().status_code == 503
         answer = service.post(instance.path.read_bytes(), "application/dicom")
-        assert (answer.status_code, answer.json()["00081198"]["Value"][0]["00081197"]["Value"]) == (409, [0xA700])
+        assert (answer.status_code, answer.json()["00081198"]["Value"][0]["00081197"]["Value"]) == (503, [0xA700])
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "can't be reached" in answer.headers["Warning"]
         orthanc.start()
         assert service.post(instance.path.read_bytes(), "application/dicom").status_code == 200
         postgres.stop()
