@@ -15,8 +15,10 @@ from archive_dicomweb.kept import Kept, decompressed
 from archive_service import JSON, ArchiveService, indexed_orthanc
 from datasets import KINDS, Instance, ct_study, read, same
 from dicomweb_client.api import DICOMwebClient
+from odd_pixels import FRAMES, ODD, frames_there
 from orthanc_server import OrthancServer
 from proxy_server import parts_of
+from pydicom import dcmread
 from servers import Postgres
 
 AS_STORED = "application/dicom; transfer-syntax=*"
@@ -272,3 +274,20 @@ def test_it_forgets_what_it_was_at_when_it_was_killed(orthanc: OrthancServer, po
     (work / "kept").write_bytes(b"another's")
     ArchiveService(tmp_path, orthanc, postgres.uri("archive")).stop()
     assert [path.name for path in work.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_frames_and_values_that_are_there_are_retrieved(
+    archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path, name: str
+) -> None:
+    make, count = ODD[name]
+    instance = make(tmp_path)
+    orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60).raise_for_status()
+    numbers = ",".join(map(str, range(1, count + 1)))
+    found = parts_of(archive.get(f"{instance.url}/frames/{numbers}", FRAMES))
+    assert [content for _, content in found] == frames_there(instance, count)
+    beyond = archive.get(f"{instance.url}/frames/{count + 1}", FRAMES)
+    assert beyond.status_code == (404 if count == instance.dataset.NumberOfFrames else 502)
+    value = archive.get(f"{instance.url}/bulkdata/7FE00010", "application/octet-stream")
+    assert value.content == dcmread(instance.path).PixelData
+    assert value.headers["Content-Length"] == str(len(value.content))
