@@ -31,22 +31,19 @@ _PLAIN = re.compile(r"[ -~]+")
 
 
 class Conditions:
-    """Conditions on resources, all of which hold. `beginning` stands before the statement, `given` are the parameters of both."""
+    """Conditions on resources, all of which hold; `given` are their parameters."""
 
     def __init__(self) -> None:
-        self._chosen: list[str] = []
+        self._has_study = False
         self._tests: list[str] = []
         self.given: dict[str, Any] = {}
 
     @property
-    def beginning(self) -> str:
-        """Return what stands before the statement."""
-        return f"WITH {', '.join(self._chosen)}" if self._chosen else ""
-
-    @property
     def text(self) -> str:
-        """Return what stands in its WHERE."""
-        return " AND ".join(self._tests) or "true"
+        """Return what stands in a statement's WHERE."""
+        # What has a study's UID is one. Beside that, the database may think that all studies are fewer than the one.
+        tests = self._tests if self._has_study else ["study.resourcetype = 1", *self._tests]
+        return " AND ".join(tests)
 
     def _parameter(self, value: Any) -> str:
         name = f"p{len(self.given)}"
@@ -54,13 +51,16 @@ class Conditions:
         return f"%({name})s"
 
     def _choose(self, level: str, tag: str, listed: Sequence[str]) -> None:
-        """Begin with what is found by an index, whatever the database estimates."""
-        name = f"chosen{len(self._chosen)}"
-        self._chosen.append(
-            f"{name} AS MATERIALIZED (SELECT id FROM dicomidentifiers WHERE taggroup = {int(tag[:4], 16)} "
-            f"AND tagelement = {int(tag[4:], 16)} AND value = ANY({self._parameter(list(listed))}))"
+        """Begin with what is found by an index, whatever the database estimates: it may know nothing of the newest million rows.
+
+        The values are looked for first and by themselves (`OFFSET 0`), and what they are of is a list, which no join comes before.
+        """
+        self._has_study |= tag == UNIQUE["STUDY"]
+        found = f"SELECT id, taggroup, tagelement FROM dicomidentifiers WHERE value = ANY({self._parameter(list(listed))}) OFFSET 0"
+        self._tests.append(
+            f"{ALIASES[level]}.internalid = ANY(ARRAY(SELECT id FROM ({found}) AS found "
+            f"WHERE taggroup = {int(tag[:4], 16)} AND tagelement = {int(tag[4:], 16)}))"
         )
-        self._tests.append(f"{ALIASES[level]}.internalid IN (SELECT id FROM {name})")
 
     def add_uids(self, level: str, listed: Sequence[str]) -> None:
         """Have one of these UIDs, which are the level's own."""

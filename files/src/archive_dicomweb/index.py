@@ -249,10 +249,7 @@ async def _identifiers(connection: Connection, scope: Scope) -> list[str]:
         tables += " JOIN resources series ON series.parentid = study.internalid"
     if scope.instance:
         tables += " JOIN resources image ON image.parentid = series.internalid"
-    cursor = await connection.execute(
-        f"{conditions.beginning} SELECT {last}.publicid FROM {tables} WHERE study.resourcetype = 1 AND {conditions.text}",
-        conditions.given,
-    )
+    cursor = await connection.execute(f"SELECT {last}.publicid FROM {tables} WHERE {conditions.text}", conditions.given)
     return [identifier for (identifier,) in await cursor.fetchall()]
 
 
@@ -284,13 +281,13 @@ async def _signature(connection: Connection, scope: Scope, *, with_tags: bool) -
         signed = "file.uuid || coalesce(tags.value, '')"
         tags = f"LEFT JOIN metadata tags ON tags.id = image.internalid AND tags.type = {_SIGNATURE}"
     cursor = await connection.execute(
-        f"""{conditions.beginning}
-        SELECT encode(sha256(string_agg({signed}, ',' ORDER BY series.internalid, image.internalid)::bytea), 'hex')
+        f"""SELECT encode(sha256(string_agg({signed}, ',' ORDER BY series.internalid, image.internalid)::bytea), 'hex')
         FROM resources study JOIN resources series ON series.parentid = study.internalid
         JOIN resources image ON image.parentid = series.internalid
         JOIN attachedfiles file ON file.id = image.internalid AND file.filetype = {_DICOM_FILE} {tags}
-        WHERE study.resourcetype = 1 AND {conditions.text}""",
+        WHERE {conditions.text}""",
         conditions.given,
+        prepare=True,
     )
     found = await cursor.fetchone()
     return (found and found[0]) or ""
@@ -299,32 +296,31 @@ async def _signature(connection: Connection, scope: Scope, *, with_tags: bool) -
 async def _files(connection: Connection, scope: Scope) -> list[StoredFile]:
     conditions = _conditions(scope)
     cursor = await connection.execute(
-        f"""{conditions.beginning}
-        SELECT series_uid.value, uid.value, coalesce(class.value, ''), coalesce(syntax.value, ''),
+        f"""SELECT (SELECT value FROM maindicomtags WHERE id = series.internalid AND taggroup = 32 AND tagelement = 14),
+               (SELECT value FROM maindicomtags WHERE id = image.internalid AND taggroup = 8 AND tagelement = 24),
+               (SELECT value FROM metadata WHERE id = image.internalid AND type = {_SOP_CLASS}),
+               (SELECT value FROM metadata WHERE id = image.internalid AND type = {_SYNTAX}),
                file.uuid, file.uncompressedsize, file.compressiontype, image.publicid
         FROM resources study JOIN resources series ON series.parentid = study.internalid
         JOIN resources image ON image.parentid = series.internalid
-        JOIN maindicomtags series_uid
-        ON series_uid.id = series.internalid AND series_uid.taggroup = 32 AND series_uid.tagelement = 14
-        JOIN maindicomtags uid ON uid.id = image.internalid AND uid.taggroup = 8 AND uid.tagelement = 24
         JOIN attachedfiles file ON file.id = image.internalid AND file.filetype = {_DICOM_FILE}
-        LEFT JOIN metadata class ON class.id = image.internalid AND class.type = {_SOP_CLASS}
-        LEFT JOIN metadata syntax ON syntax.id = image.internalid AND syntax.type = {_SYNTAX}
-        WHERE study.resourcetype = 1 AND {conditions.text}
+        WHERE {conditions.text}
         ORDER BY series.internalid, image.internalid""",
         conditions.given,
+        prepare=True,
     )
     return [
         StoredFile(
             scope.study,
             series.strip(" \0"),
             uid.strip(" \0"),
-            sop_class,
-            syntax,
+            sop_class or "",
+            syntax or "",
             uuid,
             size,
             compression != _NOT_COMPRESSED,
             identifier,
         )
         for series, uid, sop_class, syntax, uuid, size, compression, identifier in await cursor.fetchall()
+        if series and uid
     ]

@@ -118,8 +118,7 @@ class Search:
             after = "" if last is None else f" AND {keys[-1]} {beyond} {last}"
             order = ", ".join(keys) if is_bounded else f"{keys[-1]} {direction} LIMIT {size}"
             cursor = await connection.execute(
-                f"{conditions.beginning} SELECT {', '.join(keys)} FROM {tables} "
-                f"WHERE study.resourcetype = 1 AND {conditions.text}{after} ORDER BY {order}",
+                f"SELECT {', '.join(keys)} FROM {tables} WHERE {conditions.text}{after} ORDER BY {order}",
                 conditions.given,
             )
             found = await cursor.fetchall()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dimse.part10 import EXPLICIT
 from pydicom.dataelem import DataElement, RawDataElement
@@ -42,6 +43,12 @@ _MOST_ATTRIBUTES, _MOST_SEQUENCES = 20_000, 1_000
 _LARGEST_ATTRIBUTE, _LARGEST_KEPT_SEQUENCE = 1024, 1 << 12
 
 
+# What many files have one after the other: at least so many attributes, of so many bytes at most, and so many bytes in all.
+_FEWEST, _LARGEST_RUN, _MOST_RUNS = 4, 1 << 14, 1 << 22
+# So many attributes that were read one by one are worth looking for what they have in common with the last file's.
+_MANY_ALONE = 16
+
+
 class _NotSoSimpleError(Exception):
     """pydicom is to read this file."""
 
@@ -60,6 +67,78 @@ def model_text(path: Path, bulk_url: str) -> str:
     return text.replace(_ADDRESS, f"{_ADDRESS}{bulk_url}/")
 
 
+# What an attribute's text depends on beside its bytes: the character set, and who has made private ones (PS3.5 7.8.1).
+_State = tuple[bytes | None, tuple[tuple[int, bytes], ...]]
+_NO_STATE: _State = (None, ())
+
+
+class _Read(NamedTuple):
+    """An attribute that was read: its tag, its bytes unless they are many, its text, and what was so before and after it."""
+
+    tag: int
+    content: bytes | None
+    text: str
+    before: _State
+    after: _State
+
+
+class _Run:
+    """Attributes that came one after the other in several files, byte for byte the same."""
+
+    def __init__(self, attributes: Sequence[_Read]) -> None:
+        self.attributes = attributes
+        self.first, self.last = attributes[0].tag, attributes[-1].tag
+        self.content = b"".join(each.content or b"" for each in attributes)
+        self.text = ",".join(filter(None, (each.text for each in attributes)))
+        self.after = attributes[-1].after
+
+
+class _Runs:
+    """The runs that were found, by how they begin and by what was so before them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, _State], list[_Run]] = {}
+        self._bytes = 0
+        self._last_file: dict[int, bytes | None] = {}
+
+    def find(self, window: bytes, begin: int, state: _State) -> _Run | None:
+        """Return the run that begins there, if one does."""
+        runs = self._known.get((window[begin : begin + _HEAD.size], state), ())
+        return next((run for run in runs if window.startswith(run.content, begin)), None)
+
+    def learn(self, attributes: Sequence[_Read]) -> None:
+        """Have what a file has in common with the one before found from now on."""
+        same: list[_Read] = []
+        size = 0
+        for each in attributes:
+            content = each.content
+            is_same = content is not None and self._last_file.get(each.tag) == content
+            if not is_same or size > _LARGEST_RUN:
+                self._add(same)
+                same, size = [], 0
+            if content is not None and is_same:
+                same.append(each)
+                size += len(content)
+        self._add(same)
+        self._last_file = {each.tag: each.content for each in attributes}
+
+    def _add(self, attributes: list[_Read]) -> None:
+        if len(attributes) < _FEWEST:
+            return
+        run = _Run(attributes)
+        if self._bytes > _MOST_RUNS:
+            self._known.clear()
+            self._bytes = 0
+        runs = self._known.setdefault((run.content[: _HEAD.size], attributes[0].before), [])
+        if all(other.content != run.content for other in runs):
+            # The longest is looked for first. A few are enough: what begins alike goes on in a few ways.
+            runs[:] = sorted((run, *runs), key=lambda each: -len(each.content))[:_FEWEST]
+            self._bytes += 2 * len(run.content) + len(run.text)
+
+
+_runs = _Runs()
+
+
 class _Reader:
     """Reads a file's attributes one after the other, a window of it at a time."""
 
@@ -69,6 +148,7 @@ class _Reader:
         self._start, self._window = 0, b""
         self._characters: bytes | None = None
         self._creators: dict[int, bytes] = {}
+        self._state = _NO_STATE
 
     def _bytes(self, at: int, count: int) -> bytes:
         """Return so many bytes of the file."""
@@ -85,10 +165,20 @@ class _Reader:
         """Return the model, its addresses without what stands before them."""
         at = self._after_meta()
         made: list[str] = []
-        last = 0
+        read: list[_Read] = []
+        last = alone = 0
         while at < self._size:
             self._bytes(at, min(_LONG_HEAD, self._size - at))
-            window, begin = self._window, at - self._start
+            window, begin, before = self._window, at - self._start, self._state
+            run = _runs.find(window, begin, before)
+            if run and run.first > last:
+                self._resume(run.after)
+                made.append(run.text)
+                read += run.attributes
+                last = run.last
+                at += len(run.content)
+                continue
+            alone += 1
             group, number, vr, length = _HEAD.unpack_from(window, begin)
             tag = group << 16 | number
             if tag <= last or group < 8 or vr not in _VRS:
@@ -105,20 +195,34 @@ class _Reader:
                 if text is not None and len(value) == length:
                     self._remember(tag, value)
                     made.append(text)
+                    read.append(_Read(tag, window[begin : begin + head + length], text, before, self._state))
                     at += head + length
                     continue
             end = self._end(at + head, vr, length)
-            if number:
-                made.append(self._attribute(tag, vr, at + head, end, length))
+            text = self._attribute(tag, vr, at + head, end, length) if number else ""
+            made.append(text)
+            content = self._bytes(at, end - at) if end - at <= _LARGEST_KEPT_SEQUENCE else None
+            read.append(_Read(tag, content, text, before, self._state))
             at = end
+        if alone > _MANY_ALONE:
+            _runs.learn(read)
         return "{" + ",".join(filter(None, made)) + "}"
 
     def _remember(self, tag: int, value: bytes) -> None:
-        """Remember what the attributes that follow depend on: the character set, and who has made private ones (PS3.5 7.8.1)."""
+        """Remember what the attributes that follow depend on."""
         if tag == _CHARACTER_SET:
             self._characters = value
         elif tag & 0x10000 and tag & 0xFFFF < 0x100:
             self._creators[tag] = value
+        else:
+            return
+        self._state = (self._characters, tuple(self._creators.items()))
+
+    def _resume(self, state: _State) -> None:
+        """Go on where attributes were read before."""
+        if state is not self._state:
+            self._state = state
+            self._characters, self._creators = state[0], dict(state[1])
 
     def _creator(self, group: int, number: int) -> bytes | None:
         """Return who has made a private attribute; nobody where it is none."""

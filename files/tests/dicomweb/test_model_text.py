@@ -38,6 +38,36 @@ def test_each_instance_of_a_study_has_its_own(tmp_path: Path) -> None:
         assert model_text(instance.path, URL) == write_json(model(opened(instance.path), URL))
 
 
+@pytest.mark.parametrize("characters", [["ISO_IR 100", "ISO_IR 192"], ["ISO_IR 100", "ISO_IR 101"], ["", "ISO_IR 100"]])
+def test_the_same_bytes_are_read_by_what_stands_before_them(tmp_path: Path, characters: list[str]) -> None:
+    """And what has been read of many files before is read at once only where all of that is the same."""
+    [instance] = ct_study(1, tmp_path, 16)
+    dataset = instance.dataset
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    for keyword in ("InstitutionName", "StudyDescription", "PatientName", "PatientComments", "OperatorsName"):
+        setattr(dataset, keyword, "Ä Ž Ø Ğ ğ ç")
+    block = dataset.private_block(0x0009, "GEMS_IDEN_01", create=True)
+    for number, value in enumerate((b"\1\0", b"1.5 ", b"CT01")):
+        block.add_new(number, "UN", value)
+    dataset.save_as(instance.path)
+    content = instance.path.read_bytes()
+    creators = [b"GEMS_IDEN_01", b"SIEMENS MED "]
+    for _ in range(6):
+        for character in characters:
+            for creator in creators:
+                written = content.replace(b"ISO_IR 100", character.ljust(10).encode()).replace(creators[0], creator)
+                instance.path.write_bytes(written)
+                assert model_text(instance.path, URL) == write_json(model(opened(instance.path), URL))
+
+
+def test_files_of_several_series_in_turn_are_read_as_each_is(tmp_path: Path) -> None:
+    paths = [path for path in PYDICOM_FILES if path.name in ("CT_small.dcm", "MR_small.dcm", "rtplan.dcm", "examples_overlay.dcm")]
+    expected = {path: write_json(model(opened(path), URL)) for path in paths}
+    for _ in range(4):
+        for path in (*paths, *paths[:1], *paths):
+            assert model_text(path, URL) == expected[path]
+
+
 CT = next(path for path in PYDICOM_FILES if path.name == "CT_small.dcm").read_bytes()[:4000]
 
 
