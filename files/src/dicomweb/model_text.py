@@ -7,6 +7,7 @@ next instance costs no more than finding where its attributes begin and end. Wha
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Sequence
 from io import BytesIO
@@ -34,6 +35,15 @@ _CHARACTER_SET = 0x00080005
 _WINDOW_BYTES = 1 << 16
 _LARGEST_SEQUENCE = 1 << 20
 _DEEPEST = 16
+# Attributes of which each instance has its own, as they mostly are written: each way that isn't seen here is left to pydicom.
+_NUMBER = rb" *[+-]?\d{1,9}(?:\.\d{0,9})? *"
+_PLAIN = {
+    b"DA": re.compile(rb"\d{8}"),
+    b"DS": re.compile(rb"%b(?:\\%b)*" % (_NUMBER, _NUMBER)),
+    b"IS": re.compile(rb" *[+-]?\d{1,9} *"),
+    b"TM": re.compile(rb"\d{4}(?:\d\d(?:\.\d{1,6})?)? ?"),
+    b"UI": re.compile(rb"[0-9.]+\0?"),
+}
 # Addresses of bulk data are put in at last. A value's own quotation marks are escaped, so no value looks like this.
 _ADDRESS = '"BulkDataURI":"'
 # Texts by what they were made of; of values up to 1,024 bytes, and of sequences up to 4 KB.
@@ -320,6 +330,9 @@ class _Reader:
         creator = self._creator(tag >> 16, tag & 0xFFFF)
         characters = self._characters
         self._remember(tag, value)
+        plain = _PLAIN.get(vr)
+        if plain and plain.fullmatch(value):
+            return f'"{name}":{{"vr":"{vr.decode()}","Value":[{_plain_values(vr, value)}]}}'
         key = (tag, vr, value, characters, creator)
         text = _attributes.get(key)
         if text is None:
@@ -364,6 +377,14 @@ class _Reader:
                     _sequences.clear()
                 _sequences[key] = text
         return text
+
+
+def _plain_values(vr: bytes, value: bytes) -> str:
+    """Return the values of an attribute that is written as `_PLAIN` has it."""
+    text = value.decode()
+    if vr == b"DS":
+        return ",".join(repr(float(each)) for each in text.split("\\"))
+    return str(int(text)) if vr == b"IS" else f'"{text.rstrip(" " + chr(0))}"'
 
 
 def _named(name: str, attribute: dict[str, Any] | None) -> str:

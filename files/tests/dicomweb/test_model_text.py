@@ -60,6 +60,25 @@ def test_the_same_bytes_are_read_by_what_stands_before_them(tmp_path: Path, char
                 assert model_text(instance.path, URL) == write_json(model(opened(instance.path), URL))
 
 
+VALUES = {
+    "DA": ["20260101", "20260101 ", "2026.01.01", "20260101-", "99999999", ""],
+    "DS": ["1", "1.0\\2 \\-3.5", " +1. ", "1e3", "-0", "0.1\\", ".5", "1,5", "NaN", "123456789.123456789", "1 2", "\\"],
+    "IS": ["5", " -05 ", "+1", "1.0", "1\\2", "2147483648", "a", " ", "999999999"],
+    "TM": ["1010", "101010", "101010.1 ", "10:10", "10", "101010.123456", "256199"],
+    "UI": ["1.2.3", "1.2.3\0", "1.2\\1.3", "1..2", "1.2 ", "..", "01.02", "1" * 70],
+}
+TAGS = {"DA": 0x00080020, "DS": 0x00201041, "IS": 0x00200013, "TM": 0x00080030, "UI": 0x00080018}
+
+
+@pytest.mark.parametrize(("vr", "value"), [(vr, value) for vr, values in VALUES.items() for value in values])
+def test_a_value_is_what_pydicom_makes_of_it(tmp_path: Path, vr: str, value: str) -> None:
+    content = value.encode() + (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
+    element = struct.pack("<HH2sH", TAGS[vr] >> 16, TAGS[vr] & 0xFFFF, vr.encode(), len(content)) + content
+    path = tmp_path / "one.dcm"
+    path.write_bytes(file_head("1.2.840.10008.5.1.4.1.1.7", "1.4", EXPLICIT) + element)
+    assert model_text(path, URL) == write_json(model(opened(path), URL))
+
+
 def test_files_of_several_series_in_turn_are_read_as_each_is(tmp_path: Path) -> None:
     paths = [path for path in PYDICOM_FILES if path.name in ("CT_small.dcm", "MR_small.dcm", "rtplan.dcm", "examples_overlay.dcm")]
     expected = {path: write_json(model(opened(path), URL)) for path in paths}
