@@ -22,7 +22,7 @@ from starlette.responses import Response
 from archive_dicomweb.files import Files
 
 _LOG = logging.getLogger("archive_dicomweb")
-_PIECE_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 20
 
 
 class Storing:

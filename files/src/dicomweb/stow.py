@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio
-from dimse.part10 import read_syntax, read_texts_slowly
+from dimse.part10 import BEGINNING_BYTES, read_syntax, read_texts, read_texts_slowly
 from service.free_space import refused
 from starlette.requests import Request
 from starlette.responses import Response
@@ -66,18 +64,17 @@ class Received:
 
 
 async def receive(request: Request, directory: Path, most: int, take: Callable[[Given], Awaitable[None]] | None = None) -> Received:
-    """Write the files of a request, of `most` bytes at most; where `take` is given, have each taken while the next is read.
+    """Write the files of a request, of `most` bytes at most; where `take` is given, have each taken before the next is read.
 
-    One is taken after the other. What comes after a problem isn't read. Raises RequestError (400, 413, 415, or what `take` raises)
-    where nothing was taken before it.
+    What comes after a problem isn't read. Raises RequestError (400, 413, 415, or what `take` raises) where nothing was taken before
+    it.
     """
     answer_type(accept_of(request))
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > most:
         raise _too_long(most)
     received = Received([])
-    given = received.given
-    taking = _Taking(take) if take else None
+    given, unreadable = received.given, 0
     try:
         async for media_type, content in _parts(request, most):
             if media_type in (DICOM_JSON, DICOM_XML):
@@ -88,63 +85,24 @@ async def receive(request: Request, directory: Path, most: int, take: Callable[[
             with path.open("wb") as file:
                 async for piece in content:
                     file.write(piece)
-            each = Given(path)
-            if taking:
-                await taking.next(each)
-            given.append(each)
+            given.append(Given(path))
+            if take:
+                await take(given[-1])
+                unreadable += given[-1].status == CANNOT_UNDERSTAND
+                if unreadable > _MOST_UNREADABLE:
+                    raise RequestError(400, f"More than {_MOST_UNREADABLE} parts are no DICOM files: what follows isn't read.")
             # Thousands of small ones are there at once: others have their turn between them.
             await asyncio.sleep(0)
         if not given:
             raise RequestError(400, "The body has no instance.")
-        if taking:
-            await taking.last()
     except (RequestError, OSError) as problem:
-        if taking:
-            with contextlib.suppress(RequestError, OSError):
-                await taking.last()
-        if not (given and taking):
+        if not (given and take):
             raise
         # What was taken stays: the answer says so.
         received.problem = (
             refused(problem, f"The rest isn't read: {problem.strerror}.") if isinstance(problem, OSError) else problem
         )
-    finally:
-        if taking:
-            await taking.close()
     return received
-
-
-class _Taking:
-    """Has instances taken, one after the other, each while the next comes."""
-
-    def __init__(self, take: Callable[[Given], Awaitable[None]]) -> None:
-        self._take = take
-        self._running: asyncio.Task[None] | None = None
-        self._unreadable = 0
-
-    async def next(self, each: Given) -> None:
-        """Have an instance taken as soon as the one before is; raise what that raised."""
-        await self.last()
-        self._running = asyncio.create_task(self._one(each))
-
-    async def _one(self, each: Given) -> None:
-        await self._take(each)
-        self._unreadable += each.status == CANNOT_UNDERSTAND
-        if self._unreadable > _MOST_UNREADABLE:
-            raise RequestError(400, f"More than {_MOST_UNREADABLE} parts are no DICOM files: what follows isn't read.")
-
-    async def last(self) -> None:
-        """Wait until all are taken; raise what the last one raised."""
-        if self._running:
-            await self._running
-            self._running = None
-
-    async def close(self) -> None:
-        """End what is still being taken, where the request itself has ended."""
-        if self._running:
-            self._running.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([self._running])
 
 
 def _parts(request: Request, most: int) -> AsyncIterator[tuple[str, AsyncGenerator[bytes]]]:
@@ -183,7 +141,10 @@ def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
             with each.path.open("rb") as file:
                 each.syntax = read_syntax(file)
                 each.start = file.tell()
-                texts = read_texts_slowly(file, each.syntax, _IDENTITY)
+                texts = read_texts(file.read(BEGINNING_BYTES), each.syntax, _IDENTITY)
+                if texts is None:
+                    file.seek(each.start)
+                    texts = read_texts_slowly(file, each.syntax, _IDENTITY)
         except Exception as error:
             each.refuse(CANNOT_UNDERSTAND, f"no DICOM file that can be read ({str(error)[:100]})", log)
             continue
