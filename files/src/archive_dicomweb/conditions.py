@@ -34,16 +34,18 @@ class Conditions:
     """Conditions on resources, all of which hold; `given` are their parameters."""
 
     def __init__(self) -> None:
-        self._has_study = False
+        self._has_chosen = self._has_study = False
         self._tests: list[str] = []
         self.given: dict[str, Any] = {}
 
     @property
     def text(self) -> str:
         """Return what stands in a statement's WHERE."""
-        # What has a study's UID is one. Beside that, the database may think that all studies are fewer than the one.
-        tests = self._tests if self._has_study else ["study.resourcetype = 1", *self._tests]
-        return " AND ".join(tests)
+        if self._has_study:
+            # What has a study's UID is one.
+            return " AND ".join(self._tests)
+        # `+ 0` keeps the database from beginning with all studies, where it thinks that there are few.
+        return " AND ".join([f"study.resourcetype{' + 0' if self._has_chosen else ''} = 1", *self._tests])
 
     def _parameter(self, value: Any) -> str:
         name = f"p{len(self.given)}"
@@ -55,6 +57,7 @@ class Conditions:
 
         The values are looked for first and by themselves (`OFFSET 0`), and what they are of is a list, which no join comes before.
         """
+        self._has_chosen = True
         self._has_study |= tag == UNIQUE["STUDY"]
         found = f"SELECT id, taggroup, tagelement FROM dicomidentifiers WHERE value = ANY({self._parameter(list(listed))}) OFFSET 0"
         self._tests.append(

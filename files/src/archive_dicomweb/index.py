@@ -38,6 +38,10 @@ class UnknownIndexError(RequestError):
 
 _DICOM_FILE = 1
 _NOT_COMPRESSED = 1
+# Of each image by itself (`OFFSET 0`): a join may begin with the files of all.
+_ITS_FILE = (
+    f"CROSS JOIN LATERAL (SELECT * FROM attachedfiles WHERE id = image.internalid AND filetype = {_DICOM_FILE} OFFSET 0) AS file"
+)
 # Of metadata.
 _SYNTAX, _SOP_CLASS, _SIGNATURE, _SEQUENCES = 9, 10, 15, 16
 
@@ -235,10 +239,14 @@ def _tags_of(signature: str) -> frozenset[str]:
 
 
 async def read_only(connection: Connection) -> None:
-    """Have a new connection's transactions see one view of the database, and its other statements stand by themselves."""
+    """Have a new connection's transactions see one view of the database, and its other statements stand by themselves.
+
+    Tables are read by their indexes: while an archive is filled, the database takes them for as small as they were.
+    """
     await connection.set_autocommit(True)
     await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
     await connection.set_read_only(True)
+    await connection.execute("SET enable_seqscan = off")
 
 
 async def _identifiers(connection: Connection, scope: Scope) -> list[str]:
@@ -284,7 +292,7 @@ async def _signature(connection: Connection, scope: Scope, *, with_tags: bool) -
         f"""SELECT encode(sha256(string_agg({signed}, ',' ORDER BY series.internalid, image.internalid)::bytea), 'hex')
         FROM resources study JOIN resources series ON series.parentid = study.internalid
         JOIN resources image ON image.parentid = series.internalid
-        JOIN attachedfiles file ON file.id = image.internalid AND file.filetype = {_DICOM_FILE} {tags}
+        {_ITS_FILE} {tags}
         WHERE {conditions.text}""",
         conditions.given,
         prepare=True,
@@ -303,7 +311,7 @@ async def _files(connection: Connection, scope: Scope) -> list[StoredFile]:
                file.uuid, file.uncompressedsize, file.compressiontype, image.publicid
         FROM resources study JOIN resources series ON series.parentid = study.internalid
         JOIN resources image ON image.parentid = series.internalid
-        JOIN attachedfiles file ON file.id = image.internalid AND file.filetype = {_DICOM_FILE}
+        {_ITS_FILE}
         WHERE {conditions.text}
         ORDER BY series.internalid, image.internalid""",
         conditions.given,
