@@ -74,14 +74,20 @@ class Postgres:
         return f"host={self.directory} user=postgres dbname={name}"
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """Return a port below those that connections are given: none of them takes it before the service does that it is for.
 
-    Test processes that run side by side have a range each.
+    Test processes that run side by side have a range each, and none gives one twice: a service may have several.
     """
     first = 20000 + 3000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     while True:
         port = random.randrange(first, first + 3000)
+        if port in _given:
+            continue
+        _given.add(port)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

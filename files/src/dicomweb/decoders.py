@@ -32,7 +32,8 @@ _LONGEST = 60.0
 _LONGEST_IDLE = 300.0
 
 _fork_server = multiprocessing.get_context("forkserver")
-_fork_server.set_forkserver_preload(["dicomweb.wado"])
+# The program, too: each process of Python's has what the first one has begun with.
+_fork_server.set_forkserver_preload(["__main__", "dicomweb.wado"])
 
 
 class _CrashedError(Exception):

@@ -149,7 +149,7 @@ def _add_frames(made: Rendered, dataset: Dataset, content: bytes) -> bool:
     tag = next((Tag(tag) for tag in _PIXELS if tag in dataset), None)
     contents = _frames(made.uid, dataset) if tag else []
     if tag is None or not contents:
-        if tag:
+        if tag and dataset[tag].value:
             made.files[f"bulkdata-{tag:08X}"] = bulk(dataset, f"{tag:08X}")
         made.files["dicom.dcm"] = content
         return False
