@@ -18,14 +18,9 @@ from pki import pair
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 from role_templates import rendered
+from servers import free_port
 
 SECONDS = 2
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 class Gate:

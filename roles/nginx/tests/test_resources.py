@@ -21,6 +21,7 @@ import pytest
 from password_file import content
 from pki import pair
 from role_templates import rendered
+from servers import free_port
 
 ROLE = Path(__file__).parent.parent
 NAME = "site.example"
@@ -54,12 +55,6 @@ class Told(BaseHTTPRequestHandler):
 
 for taken in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
     setattr(Told, f"do_{taken}", Told.answer)
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 class Site:
