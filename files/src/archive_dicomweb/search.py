@@ -171,10 +171,11 @@ class Search:
         if level not in self._given:
             asked.update(RETURNED[level])
         asked -= _COMPUTED[level] | {SOP_CLASS}
+        needed = self._keys[level].keys() | (self._wanted if level not in self._given or self._query.include_all else set())
         lacking = {
             key: missing
             for key, resource in resources.items()
-            if (missing := (asked - resource.indexed - resource.attributes.keys()) | misread(resource.attributes))
+            if (missing := (asked - resource.indexed - resource.attributes.keys()) | (misread(resource.attributes) & needed))
             or self._query.include_all
         }
         if not lacking:

@@ -13,8 +13,8 @@ from dicomweb.dataset import Dataset, element
 _WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 # VRs of one value, in which a backslash is a character (PS3.5 6.2).
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
-# What is left of code extensions (PS3.5 6.1.2.5.1) where their escape characters are taken away.
-_CODE_EXTENSION = re.compile(r"\$[@B]|\$[()][ACDG-I]|\([BIJ]")
+# What is left of code extensions (PS3.5 6.1.2.5.1) without their escape characters: there and back, or Korean and Chinese.
+_CODE_EXTENSION = re.compile(r"\$[@B](?:[!-~]{2})+?\([BJ]|\$\)[AC]|\$\(D")
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
 

@@ -32,8 +32,8 @@ _LONGEST = 60.0
 _LONGEST_IDLE = 300.0
 
 _fork_server = multiprocessing.get_context("forkserver")
-# The program, too: each process of Python's has what the first one has begun with.
-_fork_server.set_forkserver_preload(["__main__", "dicomweb.wado"])
+# And what the services' programs begin with, which each process reads again.
+_fork_server.set_forkserver_preload(["dicomweb.wado", "service.settings", "service.workers"])
 
 
 class _CrashedError(Exception):
@@ -48,7 +48,15 @@ class _Process:
         self._process = _fork_server.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
+        assert self._process.pid
+        # Names this process, whatever becomes of its number, and of what has forked it.
+        self._descriptor = os.pidfd_open(self._process.pid)
         self.idle_since = time.monotonic()
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether it can be given something to do."""
+        return self._process.is_alive()
 
     def do(self, work: Callable[[], Any]) -> tuple[bool, Any]:
         """Return whether the work was done, and what it made or raised; raise _CrashedError."""
@@ -60,10 +68,20 @@ class _Process:
         return made
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """End it, whatever it does; wait for nothing."""
         # Its connection is closed when no thread waits at it any more.
-        self._process.kill()
-        self._process.join()
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+        os.close(self._descriptor)
+
+
+def _started() -> _Process:
+    """Return a new process; raise RequestError (503) where there can be none."""
+    for _ in range(2):
+        # The second time, another is forked off: the first may have been killed just then.
+        with contextlib.suppress(EOFError, OSError):
+            return _Process()
+    raise RequestError(503, "No process to decode in can be started: try again later.")
 
 
 def _serve(connection: Connection) -> None:
@@ -128,7 +146,7 @@ class Decoders:
     async def _in_process(self, work: Callable[[], Any]) -> tuple[bool, Any]:
         process = self._idle_process()
         if process is None:
-            process = await _in_thread(_Process)
+            process = await _in_thread(_started)
         try:
             outcome = await _in_thread(process.do, work)
         except BaseException:
@@ -144,7 +162,12 @@ class Decoders:
         long_ago = time.monotonic() - _LONGEST_IDLE
         while self._idle and self._idle[0].idle_since < long_ago:
             self._idle.pop(0).end()
-        return self._idle.pop() if self._idle else None
+        while self._idle:
+            process = self._idle.pop()
+            if process.is_alive:
+                return process
+            process.end()
+        return None
 
     async def warm(self) -> None:
         """Have a process that has read the libraries, so that not even the first picture waits for that."""

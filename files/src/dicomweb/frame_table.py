@@ -23,13 +23,15 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID
 
 from dicomweb.errors import LostError, RequestError
-from dicomweb.syntaxes import NATIVE
+from dicomweb.syntaxes import MPEG, NATIVE, RLE
 
 PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 """Attributes that have pixels, by their tags; an instance has one of them."""
 
 _PER_FRAME = "PerFrameFunctionalGroupsSequence"
 _ITEM, _SEQUENCE_END, _UNDEFINED = 0xFFFEE000, 0xFFFEE0DD, 0xFFFFFFFF
+_END_OF_FRAGMENTS = b"\xfe\xff\xdd\xe0"
+_LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN", b"UT")
 _HEAD = struct.Struct("<HHI")
 # Frames are read by their number: what a stranger's bytes say of them takes at most 8 MB a table, and 16 MB of those that are kept.
 _MOST_FRAGMENTS, _MOST_KEPT = 1 << 20, 2 << 20
@@ -136,6 +138,8 @@ class OpenFrames:
             self._file = path.open("rb")
         except FileNotFoundError:
             raise LostError from None
+        except OSError as error:
+            raise _unreadable(error) from None
         try:
             self._content = _OpenFile(self._file.fileno())
             self.table = self._kept_table()
@@ -159,7 +163,12 @@ class OpenFrames:
         table = _kept.find(key)
         if table is None:
             dataset = self.head()
-            table = _table(dataset, self._content, self._file.tell())
+            try:
+                table = _table(dataset, self._content, self._file.tell())
+            except (RequestError, UntoldError):
+                raise
+            except Exception as error:
+                raise _unreadable(error) from None
             _kept.keep(key, table)
         return table
 
@@ -177,7 +186,7 @@ class OpenFrames:
         except UntoldError:
             raise
         except Exception as error:
-            raise RequestError(502, f"The instance can't be read: {error}.") from None
+            raise _unreadable(error) from None
 
     def frame(self, number: int) -> bytes:
         """Return a frame as it is stored; raise RequestError (404, 502)."""
@@ -194,8 +203,16 @@ class OpenFrames:
 
     def alone(self, number: int, dataset: Dataset) -> Dataset:
         """Return the head of this instance with one frame, as it is stored; raise RequestError (404, 502)."""
-        index = self.table.checked(number)
         frame = self.frame(number)
+        try:
+            return self._alone(dataset, frame, number - 1)
+        except OSError:
+            # What is large is read by the file's name, which may be another's by now.
+            raise LostError from None
+        except Exception as error:
+            raise _unreadable(error) from None
+
+    def _alone(self, dataset: Dataset, frame: bytes, index: int) -> Dataset:
         if self.table.bits:
             setattr(dataset, self.table.keyword, frame + b"\0" * (len(frame) % 2))
         else:
@@ -211,35 +228,48 @@ class OpenFrames:
         return dataset
 
 
+def _unreadable(error: Exception) -> RequestError:
+    return RequestError(502, f"The instance can't be read: {str(error)[:200] or type(error).__name__}.")
+
+
 class UntoldError(Exception):
     """The frames of this file have no places of their own: they are deflated, or in big endian, or what it is isn't said."""
 
 
-def encapsulated(content: Content, at: int, syntax: str, count: int, extended: bytes = b"") -> FrameTable:
-    """Return the table of encapsulated pixels whose value begins at a byte.
+def encapsulated(content: Content, at: int, syntax: str, count: int, extended: bytes = b"", stop: int | None = None) -> FrameTable:
+    """Return the table of encapsulated pixels whose value begins at a byte, and ends at `stop` where it has no delimiter.
 
-    `extended` is the Extended Offset Table (PS3.3 C.7.6.3). A table that leads to no items is none.
+    `extended` is the Extended Offset Table (PS3.3 C.7.6.3). A table that leads to no items is none, and a frame that may be cut off
+    isn't there.
     """
     tag, length = _item(content, at)
-    if tag != _ITEM:
-        raise RequestError(502, "The frames can't be told apart: the pixels begin with no item.")
     base = at + 8 + length
-    told, width = (extended, 8) if extended else (content.read(at + 8, min(length, 4 * _MOST_FRAGMENTS + 4)), 4)
-    offsets = np.frombuffer(told[: len(told) // width * width], f"<u{width}").astype(np.uint64)
+    if tag != _ITEM or base > content.size:
+        raise RequestError(502, "The frames can't be told apart: the pixels don't begin with an item for their offsets.")
     starts: array[int] = array("Q")
-    if 0 < len(offsets) <= _MOST_FRAGMENTS and _leads_to_items(content, base, offsets):
-        starts.frombytes((offsets + np.uint64(base)).tobytes())
-        end = _fragments(content, starts[-1])[1]
-    else:
-        fragments, end = _fragments(content, base)
-        starts = _begun(content, fragments, end, count)
+    if syntax not in MPEG:
+        told, width = (extended, 8) if extended else (content.read(at + 8, min(length, 4 * _MOST_FRAGMENTS + 4)), 4)
+        starts = _named(content, base, np.frombuffer(told[: len(told) // width * width], f"<u{width}").astype(np.uint64))
+    if len(starts) >= count:
+        _, end = _fragments(content, starts[-1])
+        return FrameTable(syntax, count, at, end if _is_ended(content, end, stop) else starts.pop(), starts=starts)
+    fragments, end = _fragments(content, base)
+    is_ended = _is_ended(content, end, stop)
+    if starts and len(fragments) != count:
+        return FrameTable(syntax, count, at, end if is_ended else starts.pop(), starts=starts)
+    starts, end = _begun(content, fragments, end, syntax, count, is_ended=is_ended)
     return FrameTable(syntax, count, at, end, starts=starts)
 
 
-def _leads_to_items(content: Content, base: int, offsets: np.ndarray[Any, np.dtype[np.uint64]]) -> bool:
-    if offsets[0] != 0 or offsets.max() >= content.size or not np.all(offsets[1:] > offsets[:-1]):
-        return False
-    return all(_item(content, base + offset)[0] == _ITEM for offset in offsets.tolist())
+def _named(content: Content, base: int, offsets: np.ndarray[Any, np.dtype[np.uint64]]) -> array[int]:
+    """Return where frames begin by a table; nothing where it leads to no items."""
+    starts: array[int] = array("Q")
+    if not 0 < len(offsets) <= _MOST_FRAGMENTS or offsets[0] != 0 or offsets.max() >= content.size:
+        return starts
+    if not np.all(offsets[1:] > offsets[:-1]) or any(_item(content, base + offset)[0] != _ITEM for offset in offsets.tolist()):
+        return starts
+    starts.frombytes((offsets + np.uint64(base)).tobytes())
+    return starts
 
 
 def _fragments(content: Content, at: int) -> tuple[array[int], int]:
@@ -255,12 +285,18 @@ def _fragments(content: Content, at: int) -> tuple[array[int], int]:
         at += 8 + length
 
 
-def _begun(content: Content, fragments: array[int], end: int, count: int) -> array[int]:
-    """Return the fragments with which frames begin, where no table tells."""
-    if len(fragments) == count:
-        return fragments
-    if count == 1 or len(fragments) == 1:
-        return fragments[:1]
+def _is_ended(content: Content, end: int, stop: int | None) -> bool:
+    """Return whether no fragment follows those that end at a byte."""
+    return end == stop or content.read(end, 4) == _END_OF_FRAGMENTS
+
+
+def _begun(content: Content, fragments: array[int], end: int, syntax: str, count: int, *, is_ended: bool) -> tuple[array[int], int]:
+    """Return the fragments with which frames begin, where no table tells, and where the last of these frames ends."""
+    if syntax in MPEG or count == 1 or len(fragments) == 1:
+        # A video's frames are one stream (PS3.5 8.2.5).
+        return fragments[: int(is_ended)], end
+    if len(fragments) == count or (syntax == RLE and len(fragments) < count):
+        return fragments, end
     begun: array[int] = array("Q")
     is_begin = True
     for at, after in zip(fragments, [*fragments[1:], end], strict=True):
@@ -268,14 +304,13 @@ def _begun(content: Content, fragments: array[int], end: int, count: int) -> arr
             begun.append(at)
         tail = min(_PADDED_END, after - at - 8)
         is_begin = _END_OF_IMAGE in content.read(after - tail, tail)
-    if len(begun) > 1:
-        return begun
-    if len(fragments) > count:
+    if len(begun) < 2 and fragments:
         raise RequestError(
             502, f"The frames can't be told apart: {len(fragments)} fragments have {count}, and no table of offsets."
         )
-    # A fragment each, where some frames are lacking.
-    return fragments
+    if not (is_begin or is_ended):
+        end = begun.pop()
+    return begun, end
 
 
 def _item(content: Content, at: int) -> tuple[int, int]:
@@ -296,23 +331,25 @@ def _table(dataset: Dataset, content: Content, at: int) -> FrameTable:
     if tag not in PIXEL_KEYWORDS:
         raise RequestError(404, "The instance has no pixels.")
     # No length of an even number of bytes looks like a VR.
-    is_explicit = content.read(at + 4, 2) in (b"OB", b"OW", b"OF", b"OD", b"UN")
+    is_explicit = content.read(at + 4, 2) in _LONG_VRS
     begin = at + (12 if is_explicit else 8)
     length = int.from_bytes(content.read(begin - 4, 4), "little")
     count = frame_count(dataset)
     if syntax not in NATIVE:
-        return encapsulated(content, begin, syntax, count, dataset.get("ExtendedOffsetTable") or b"")
+        stop = None if length == _UNDEFINED else begin + length
+        return encapsulated(content, begin, syntax, count, dataset.get("ExtendedOffsetTable") or b"", stop)
     bits = frame_bits(dataset)
-    if length == _UNDEFINED or not bits:
+    if length in (0, _UNDEFINED) or not bits:
         raise UntoldError
-    return FrameTable(syntax, count, begin, min(begin + length, content.size), bits, keyword=PIXEL_KEYWORDS[tag])
+    return FrameTable(syntax, count, begin, max(min(begin + length, content.size), begin), bits, keyword=PIXEL_KEYWORDS[tag])
 
 
 def frame_count(dataset: Dataset) -> int:
     """Return how many frames there are."""
     try:
         return max(int(dataset.get("NumberOfFrames") or 1), 1)
-    except (TypeError, ValueError):
+    except Exception:
+        # Whatever somebody's equipment has written: pydicom raises errors of many kinds.
         return 1
 
 
@@ -321,9 +358,9 @@ def frame_bits(dataset: Dataset) -> int:
     try:
         bits = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
         bits *= int(dataset.get("BitsAllocated") or 8)
-    except (TypeError, ValueError):
+        return bits * 2 // 3 if dataset.get("PhotometricInterpretation") == "YBR_FULL_422" else bits
+    except Exception:
         return 0
-    return bits * 2 // 3 if dataset.get("PhotometricInterpretation") == "YBR_FULL_422" else bits
 
 
 class _Kept:

@@ -57,6 +57,8 @@ _LARGEST_ATTRIBUTE, _LARGEST_KEPT_SEQUENCE = 1024, 1 << 12
 _FEWEST, _LARGEST_RUN, _MOST_RUNS = 4, 1 << 14, 1 << 22
 # So many attributes that were read one by one are worth looking for what they have in common with the last file's.
 _MANY_ALONE = 16
+# A file with more attributes than this has nothing learned of it, and one with more private creators is left to pydicom.
+_MOST_READ, _MOST_CREATORS = 1000, 50
 
 
 class _NotSoSimpleError(Exception):
@@ -184,7 +186,8 @@ class _Reader:
             if run and run.first > last:
                 self._resume(run.after)
                 made.append(run.text)
-                read += run.attributes
+                if len(read) <= _MOST_READ:
+                    read += run.attributes
                 last = run.last
                 at += len(run.content)
                 continue
@@ -205,16 +208,18 @@ class _Reader:
                 if text is not None and len(value) == length:
                     self._remember(tag, value)
                     made.append(text)
-                    read.append(_Read(tag, window[begin : begin + head + length], text, before, self._state))
+                    if len(read) <= _MOST_READ:
+                        read.append(_Read(tag, window[begin : begin + head + length], text, before, self._state))
                     at += head + length
                     continue
             end = self._end(at + head, vr, length)
             text = self._attribute(tag, vr, at + head, end, length) if number else ""
             made.append(text)
-            content = self._bytes(at, end - at) if end - at <= _LARGEST_KEPT_SEQUENCE else None
-            read.append(_Read(tag, content, text, before, self._state))
+            if len(read) <= _MOST_READ:
+                content = self._bytes(at, end - at) if end - at <= _LARGEST_KEPT_SEQUENCE else None
+                read.append(_Read(tag, content, text, before, self._state))
             at = end
-        if alone > _MANY_ALONE:
+        if alone > _MANY_ALONE and len(read) <= _MOST_READ:
             _runs.learn(read)
         return "{" + ",".join(filter(None, made)) + "}"
 
@@ -224,6 +229,8 @@ class _Reader:
             self._characters = value
         elif tag & 0x10000 and tag & 0xFFFF < 0x100:
             self._creators[tag] = value
+            if len(self._creators) > _MOST_CREATORS:
+                raise _NotSoSimpleError
         else:
             return
         self._state = (self._characters, tuple(self._creators.items()))
@@ -330,7 +337,7 @@ class _Reader:
         creator = self._creator(tag >> 16, tag & 0xFFFF)
         characters = self._characters
         self._remember(tag, value)
-        plain = _PLAIN.get(vr)
+        plain = _PLAIN.get(vr) if tag != _CHARACTER_SET else None
         if plain and plain.fullmatch(value):
             return f'"{name}":{{"vr":"{vr.decode()}","Value":[{_plain_values(vr, value)}]}}'
         key = (tag, vr, value, characters, creator)

@@ -126,7 +126,7 @@ def _in_memory(dataset: Dataset) -> tuple[Memory, FrameTable]:
     value = element.value or b""
     if syntax not in NATIVE:
         content = Memory(value)
-        return content, encapsulated(content, 0, syntax, count, dataset.get("ExtendedOffsetTable") or b"")
+        return content, encapsulated(content, 0, syntax, count, dataset.get("ExtendedOffsetTable") or b"", len(value))
     bits = frame_bits(dataset)
     if not bits:
         raise RequestError(502, "The instance doesn't say how large its frames are.")
@@ -240,6 +240,14 @@ def rendered(dataset: Dataset, number: int | None, how: Rendering, *, is_thumbna
 
 def _with_groups(dataset: Dataset, index: int) -> Dataset:
     """Return a dataset that says of itself what its functional groups say of a frame's values (PS3.3 C.7.6.16.2.9, .10)."""
+    try:
+        return _seen_by_groups(dataset, index)
+    except Exception:
+        # Groups that are none say nothing.
+        return dataset
+
+
+def _seen_by_groups(dataset: Dataset, index: int) -> Dataset:
     own: Sequence[Dataset] = dataset.get("PerFrameFunctionalGroupsSequence") or []
     groups = [*own[index : index + 1], *(dataset.get("SharedFunctionalGroupsSequence") or [])]
     made = Dataset(dict(dataset.items())) if groups else dataset
@@ -251,7 +259,10 @@ def _with_groups(dataset: Dataset, index: int) -> Dataset:
 
 
 def _refuse_large(dataset: Dataset) -> None:
-    values = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
+    try:
+        values = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
+    except Exception:
+        raise RequestError(502, "The instance doesn't say how large its frames are.") from None
     if values > _LARGEST_RENDERED:
         raise RequestError(
             406, f"A frame has {values} values: more than {_LARGEST_RENDERED} are not rendered, but retrieved as a frame."

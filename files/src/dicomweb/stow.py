@@ -66,8 +66,7 @@ class Received:
 async def receive(request: Request, directory: Path, most: int, take: Callable[[Given], Awaitable[None]] | None = None) -> Received:
     """Write the files of a request, of `most` bytes at most; where `take` is given, have each taken before the next is read.
 
-    What comes after a problem isn't read. Raises RequestError (400, 413, 415, or what `take` raises) where nothing was taken before
-    it.
+    What comes after a problem isn't read. Raises RequestError (400, 413, 415) where nothing came before it.
     """
     answer_type(accept_of(request))
     announced = request.headers.get("content-length", "")

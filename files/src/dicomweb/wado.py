@@ -19,7 +19,7 @@ from starlette.responses import Response
 from dicomweb.answers import Stream
 from dicomweb.attributes import is_uid
 from dicomweb.decoders import Decoders
-from dicomweb.errors import RequestError
+from dicomweb.errors import LostError, RequestError
 from dicomweb.frame_table import PIXEL_KEYWORDS, OpenFrames, UntoldError
 from dicomweb.http import accept_of, pairs, public_url
 from dicomweb.instances import Instance, Scope, Source
@@ -167,8 +167,8 @@ class Wado:
         path = request.path_params["path"]
         async with contextlib.AsyncExitStack() as holds:
             instance = await holds.enter_async_context(self._one(scope))
-            pixels = await self._opened(instance, holds) if path in PIXELS else None
-            if not pixels or pixels.table.keyword != PIXEL_KEYWORDS[int(path, 16)]:
+            pixels = await self._opened_value(instance, path, holds)
+            if not pixels:
                 content = await self._decoders.read(_bulk, instance.path, path)
                 return _answered(content, OCTETS, is_single=is_single)
             pieces = self._value(pixels)
@@ -186,6 +186,19 @@ class Wado:
             return None
         holds.callback(pixels.close)
         return pixels
+
+    async def _opened_value(self, instance: Instance, path: str, holds: contextlib.AsyncExitStack) -> OpenFrames | None:
+        """Have what is at a path as long as `holds`, where that is pixels which can be read a piece at a time."""
+        if path not in PIXELS:
+            return None
+        try:
+            pixels = await self._opened(instance, holds)
+        except LostError:
+            raise
+        except RequestError:
+            # Whose frames can't be told apart has a value all the same.
+            return None
+        return pixels if pixels and pixels.table.keyword == PIXEL_KEYWORDS[int(path, 16)] else None
 
     async def _value(self, pixels: OpenFrames) -> AsyncGenerator[bytes]:
         """Yield all pixels as they are stored, a piece at a time."""
@@ -209,7 +222,7 @@ class Wado:
             address = f"{instance.scope.address(base)}/bulkdata/"
             async with contextlib.AsyncExitStack() as holds:
                 for path in await self._decoders.read(_bulk_listed, instance.path):
-                    pixels = await self._opened(instance, holds) if path in PIXELS else None
+                    pixels = await self._opened_value(instance, path, holds)
                     if pixels and instance.syntax not in NATIVE:
                         # A part for each frame (PS3.18 8.7.3.3).
                         for number in range(1, pixels.table.there + 1):

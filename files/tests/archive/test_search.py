@@ -9,8 +9,10 @@ from urllib.parse import quote, urlencode
 import psycopg
 import pytest
 import requests
+from archive_dicomweb.values import misread
 from archive_service import JSON, ArchiveService
 from datasets import Instance, ct_study
+from dicomweb.dataset import element
 from orthanc_server import OrthancServer
 from servers import Postgres
 
@@ -310,3 +312,11 @@ def test_names_in_several_character_sets(
         [study] = [study for study in found if study["0020000D"]["Value"] == [uid]]
         assert "=".join(study["00100010"]["Value"][0].values()) == name
         assert study["00081030"]["Value"] == [description]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["CT HEAD (BRAIN)", "MR KNEE (INT)", "AX T1 (JOINT)", "T2 (BLADE)", "Klinik (Innere)", "US$BILLED", "$100 (BASE)"],
+)
+def test_ordinary_texts_are_taken_as_they_are(text: str) -> None:
+    assert not misread({"00081030": element("LO", text), "00100010": element("PN", {"Alphabetic": "Doe^J (BI)"})})

@@ -6,7 +6,9 @@ import asyncio
 import ctypes
 import os
 import pickle
+import signal
 import time
+from pathlib import Path
 
 import pytest
 from dicomweb.decoders import Decoders
@@ -50,3 +52,45 @@ def test_who_leaves_ends_the_decoder() -> None:
         return await decoders.decode(float, "1")
 
     assert asyncio.run(run()) == 1
+
+
+def test_one_that_was_killed_while_it_did_nothing_costs_no_answer() -> None:
+    async def run() -> None:
+        decoders = Decoders()
+        first = await decoders.decode(os.getpid)
+        os.kill(first, signal.SIGKILL)
+        while Path(f"/proc/{first}").exists():
+            await asyncio.sleep(0.01)
+        assert await decoders.decode(os.getpid) != first
+
+    asyncio.run(run())
+
+
+def test_one_that_hangs_is_ended_without_what_has_forked_it() -> None:
+    async def run() -> int:
+        decoders = Decoders(longest=2)
+        first = await decoders.decode(os.getpid)
+        hung = asyncio.create_task(decoders.decode(time.sleep, 600))
+        await asyncio.sleep(0.2)
+        os.kill(parent_of(first), signal.SIGKILL)
+        assert await decoders.decode(abs, -1) == 1
+        with pytest.raises(RequestError, match="within 2 seconds"):
+            await hung
+        return first
+
+    hung = asyncio.run(run())
+    ended = time.monotonic() + 30
+    while is_running(hung):
+        assert time.monotonic() < ended, "the process that hung is still there"
+        time.sleep(0.05)
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from datasets import PYDICOM_FILES
 from dicomweb import frame_table
 from dicomweb.errors import RequestError
 from dicomweb.frame_table import FrameTable, Memory, OpenFrames, UntoldError, encapsulated, frame_bits, frame_count
-from dicomweb.pixels import frame_of, frames, frames_there
-from dicomweb.syntaxes import JPEG_BASELINE, NATIVE, RLE
+from dicomweb.pixels import Rendering, frame_of, frames, frames_there, rendered
+from dicomweb.syntaxes import JPEG_BASELINE, MPEG, NATIVE, RLE
+from dimse.part10 import EXPLICIT, file_head
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.pixels.utils import pixel_array
 
@@ -101,7 +103,7 @@ JPEG = [b"\xff\xd8" + bytes([number]) * (10 + number % 7 * 2) + b"\xff\xd9" for 
 
 
 def table(content: Memory, count: int, extended: bytes = b"") -> FrameTable:
-    return encapsulated(content, 0, JPEG_BASELINE, count, extended)
+    return encapsulated(content, 0, JPEG_BASELINE, count, extended, content.size)
 
 
 @pytest.mark.parametrize("has_bot", [True, False])
@@ -142,7 +144,7 @@ def test_a_table_that_leads_nowhere_is_none(offsets: list[int]) -> None:
 @pytest.mark.parametrize("cut", [1, 100, 1000])
 def test_frames_that_are_there_can_be_had(cut: int) -> None:
     content = Memory(encapsulate(JPEG, has_bot=False)[:-cut])
-    found = table(content, len(JPEG))
+    found = encapsulated(content, 0, JPEG_BASELINE, len(JPEG))
     assert len(JPEG) - 60 < found.there < len(JPEG)
     assert found.frame(content, found.there) == JPEG[found.there - 1]
     with pytest.raises(RequestError, match=f"end before frame {found.there + 1} of 200") as lacking:
@@ -154,7 +156,7 @@ def test_what_can_not_be_told_apart_is_said() -> None:
     content = Memory(encapsulate([b"\0" * 10] * 5, has_bot=False))
     with pytest.raises(RequestError, match="can't be told apart: 5 fragments have 2"):
         encapsulated(content, 0, RLE, 2)
-    with pytest.raises(RequestError, match="begin with no item"):
+    with pytest.raises(RequestError, match="begin with an item for their offsets"):
         encapsulated(Memory(b"\0" * 100), 0, RLE, 2)
 
 
@@ -183,3 +185,112 @@ def test_tables_are_kept_for_as_long_as_the_file_is_the_same(tmp_path: Path, mon
         (tmp_path / f"{number}.dcm").write_bytes(source.read_bytes())
         OpenFrames(tmp_path / f"{number}.dcm").close()
     assert len(frame_table._kept._tables) == 3
+
+
+DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+def saved(path: Path, syntax: str, value: bytes, count: int, end: bytes = DELIMITER) -> Path:
+    """Write an instance with encapsulated pixels, whose value and what follows it are as they are given."""
+    dataset = pydicom.dcmread(next(path for path in PYDICOM_FILES if path.name == "SC_rgb_rle_2frame.dcm"))
+    del dataset.PixelData
+    dataset.NumberOfFrames = count
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path)
+    with path.open("ab") as file:
+        file.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF) + value + end)
+    return path
+
+
+PIECES = [bytes([number]) * 20 for number in range(1, 5)]
+
+
+@pytest.mark.parametrize("cut", [0, 5, 28])
+@pytest.mark.parametrize("has_bot", [True, False])
+@pytest.mark.parametrize(("fragments", "count"), [(1, 4), (2, 2), (4, 1)])
+def test_a_frame_that_may_be_cut_off_is_not_sent(tmp_path: Path, fragments: int, count: int, has_bot: bool, cut: int) -> None:
+    frames_ = [b"".join(PIECES[start : start + fragments]) for start in range(0, 4, fragments)]
+    if fragments > 1 and not has_bot:
+        frames_ = [frame[:-2] + b"\xff\xd9" for frame in frames_]
+    value = encapsulate(frames_, fragments, has_bot=has_bot)
+    path = saved(tmp_path / "cut.dcm", JPEG_BASELINE, value[: len(value) - cut], count, b"" if cut else DELIMITER)
+    try:
+        found = OpenFrames(path)
+    except RequestError as error:
+        assert (error.status, cut > 0) == (502, True)
+        return
+    with found:
+        whole = count if not cut else count - 1
+        assert found.table.there <= whole
+        assert [found.frame(number) for number in range(1, found.table.there + 1)] == frames_[: found.table.there]
+        assert found.table.there == whole or not has_bot
+
+
+def test_a_video_is_one_stream(tmp_path: Path) -> None:
+    value = encapsulate([b"".join(PIECES)], 4, has_bot=False)
+    for count in (4, 300):
+        with OpenFrames(saved(tmp_path / f"{count}.dcm", MPEG[-1], value, count)) as found:
+            assert (found.table.there, found.frame(1)) == (1, b"".join(PIECES))
+
+
+def test_a_table_of_offsets_that_has_too_few_is_none_where_fragments_are_as_many_as_frames() -> None:
+    value = encapsulate(PIECES, has_bot=False)[8:]
+    content = Memory(struct.pack("<HHII", 0xFFFE, 0xE000, 4, 0) + value)
+    found = table(content, 4)
+    assert [found.frame(content, number) for number in range(1, 5)] == PIECES
+
+
+@pytest.mark.parametrize("length", [0x00F00000, 0xFFFFFFF0, 0xFFFFFFFF])
+def test_a_table_that_is_longer_than_the_file_is_told(tmp_path: Path, length: int) -> None:
+    value = struct.pack("<HHI", 0xFFFE, 0xE000, length) + encapsulate(PIECES, has_bot=False)[8:]
+    with pytest.raises(RequestError, match="can't be told apart") as told:
+        OpenFrames(saved(tmp_path / "long.dcm", RLE, value, 4))
+    assert told.value.status == 502
+
+
+NATIVE_IMAGE = {
+    0x00280002: ("US", struct.pack("<H", 1)),
+    0x00280004: ("CS", b"MONOCHROME2 "),
+    0x00280008: ("IS", b"1 "),
+    0x00280010: ("US", struct.pack("<H", 10)),
+    0x00280011: ("US", struct.pack("<H", 10)),
+    0x00280100: ("US", struct.pack("<H", 8)),
+    0x00280101: ("US", struct.pack("<H", 8)),
+    0x00280102: ("US", struct.pack("<H", 7)),
+    0x00280103: ("US", struct.pack("<H", 0)),
+    0x7FE00010: ("OB", bytes(100)),
+}
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        (0x00280008, "DS", b"1e400 "),
+        (0x00280008, "ZZ", b"12"),
+        (0x00280008, "IS", b"inf "),
+        (0x00280010, "FD", struct.pack("<d", float("inf"))),
+        (0x00280010, "US", b"\1\2\3"),
+        (0x00280010, "US", b"\0\0"),
+        (0x7FE00001, "LO", b"text"),
+        (0x52009229, "OB", b"text"),
+        (0x52009230, "LO", b"text"),
+        (0x7FE00008, "OF", b""),
+        (0x7FE00010, "OL", bytes(100)),
+    ],
+)
+@pytest.mark.parametrize("syntax", [EXPLICIT, RLE])
+@pytest.mark.filterwarnings("ignore")
+def test_attributes_that_are_none_cost_one_answer(tmp_path: Path, syntax: str, tag: int, vr: str, value: bytes) -> None:
+    content = file_head("1.2.840.10008.5.1.4.1.1.7", "1.4", syntax)
+    for key, (kind, written) in sorted({**NATIVE_IMAGE, tag: (vr, value)}.items()):
+        is_long = kind in ("OB", "OF", "OL", "ZZ")
+        length = struct.pack("<HI", 0, len(written)) if is_long else struct.pack("<H", len(written))
+        content += struct.pack("<HH2s", key >> 16, key & 0xFFFF, kind.encode()) + length + written
+    path = tmp_path / "odd.dcm"
+    path.write_bytes(content)
+    with contextlib.suppress(UntoldError, RequestError), OpenFrames(path) as found:
+        assert found.value_bytes >= 0
+        if found.table.there:
+            assert found.frame(1) == bytes(100)
+    with contextlib.suppress(RequestError):
+        rendered(*frame_of(path, 1), Rendering())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,29 @@ def test_a_value_is_what_pydicom_makes_of_it(tmp_path: Path, vr: str, value: str
     path = tmp_path / "one.dcm"
     path.write_bytes(file_head("1.2.840.10008.5.1.4.1.1.7", "1.4", EXPLICIT) + element)
     assert model_text(path, URL) == write_json(model(opened(path), URL))
+
+
+@pytest.mark.parametrize(("vr", "value"), [("UI", b"1.2\0"), ("DA", b"20260101"), ("TM", b"1010"), ("LO", b"ISO_IR 100")])
+def test_a_character_set_is_one_under_any_vr(tmp_path: Path, vr: str, value: bytes) -> None:
+    path = tmp_path / "one.dcm"
+    element = struct.pack("<HH2sH", 8, 5, vr.encode(), len(value)) + value
+    path.write_bytes(file_head("1.2.840.10008.5.1.4.1.1.7", "1.4", EXPLICIT) + element)
+    assert model_text(path, URL) == write_json(model(opened(path), URL))
+
+
+def test_many_private_creators_cost_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "many.dcm"
+    content = file_head("1.2.840.10008.5.1.4.1.1.7", "1.4", EXPLICIT)
+    for number in range(4000):
+        group, element = 0x0009 + number // 200 * 2, 0x10 + number % 200
+        content += struct.pack("<HH2sH", group, element, b"LO", 6) + b"A%05d" % number
+    path.write_bytes(content)
+    tracemalloc.start()
+    text = model_text(path, URL)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert text == write_json(model(opened(path), URL))
+    assert most < 40 << 20
 
 
 def test_files_of_several_series_in_turn_are_read_as_each_is(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import requests
 from servers import Postgres, Service
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from worklist_client import GLOBAL, Client, Dataset, events, new_uid, persist, workitem
 
 WORKITEMS = 60
@@ -35,7 +35,7 @@ def heard(client: Client, aetitle: str, count: int) -> list[tuple[int, str, Data
             reports = [event for event in received.values() if event[0] == 1]
             if len(reports) >= count:
                 return reports
-        except (ConnectionClosed, OSError):
+        except (WebSocketException, OSError):
             continue
     raise AssertionError(f"{len(received)} events of {count}")
 

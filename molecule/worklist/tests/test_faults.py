@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 from hosts import Host
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import WebSocketException
 from worklist_client import GLOBAL, Client, Dataset, element, events, new_aetitle, new_uid, no_more, performed, persist, workitem
 
 CHANGES = 1000
@@ -54,7 +54,7 @@ class Subscriber(threading.Thread):
                             self.received.setdefault(number, event)
             except TimeoutError:
                 continue
-            except (ConnectionClosed, InvalidStatus, OSError):
+            except (WebSocketException, OSError):
                 time.sleep(0.2)
 
     def reports(self) -> list[tuple[str, str]]:
