@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
@@ -49,8 +50,10 @@ class _Process:
         self._process.start()
         theirs.close()
         assert self._process.pid
-        # Names this process, whatever becomes of its number, and of what has forked it.
+        # Names this process, whatever becomes of its number, and of what has forked it. It goes with this object, as the connection
+        # does, which ends the process: also where who asked for one has left before it was there.
         self._descriptor = os.pidfd_open(self._process.pid)
+        weakref.finalize(self, os.close, self._descriptor)
         self.idle_since = time.monotonic()
 
     @property
@@ -72,7 +75,6 @@ class _Process:
         # Its connection is closed when no thread waits at it any more.
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
-        os.close(self._descriptor)
 
 
 def _started() -> _Process:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
+import multiprocessing
 import os
 import pickle
 import signal
@@ -83,6 +85,31 @@ def test_one_that_hangs_is_ended_without_what_has_forked_it() -> None:
     while is_running(hung):
         assert time.monotonic() < ended, "the process that hung is still there"
         time.sleep(0.05)
+
+
+def test_who_leaves_while_a_process_starts_leaves_nothing_open() -> None:
+    async def run() -> int:
+        decoders = Decoders()
+        await decoders.decode(abs, -1)
+        before = open_files()
+        for number in range(40):
+            leaving = asyncio.create_task(decoders.decode(time.sleep, 600))
+            await asyncio.sleep(number % 8 / 1000)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+        # What starts in a thread comes to its end by itself, and what has ended is forgotten when another starts.
+        deadline = time.monotonic() + 30
+        while open_files() > before + 4 and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        return open_files() - before
+
+    assert asyncio.run(run()) <= 4
+
+
+def open_files() -> int:
+    multiprocessing.active_children()
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
 
 
 def parent_of(process: int) -> int:
