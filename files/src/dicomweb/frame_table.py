@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
-from dimse.part10 import DEFLATED, read_syntax
+from dimse.part10 import DEFLATED, LONG_VRS, read_syntax
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -31,7 +31,6 @@ PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelDat
 _PER_FRAME = "PerFrameFunctionalGroupsSequence"
 _ITEM, _SEQUENCE_END, _UNDEFINED = 0xFFFEE000, 0xFFFEE0DD, 0xFFFFFFFF
 _END_OF_FRAGMENTS = b"\xfe\xff\xdd\xe0"
-_LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN", b"UT")
 _HEAD = struct.Struct("<HHI")
 # Frames are read by their number: what a stranger's bytes say of them takes at most 8 MB a table, and 16 MB of those that are kept.
 _MOST_FRAGMENTS, _MOST_KEPT = 1 << 20, 2 << 20
@@ -331,7 +330,7 @@ def _table(dataset: Dataset, content: Content, at: int) -> FrameTable:
     if tag not in PIXEL_KEYWORDS:
         raise RequestError(404, "The instance has no pixels.")
     # No length of an even number of bytes looks like a VR.
-    is_explicit = content.read(at + 4, 2) in _LONG_VRS
+    is_explicit = content.read(at + 4, 2) in LONG_VRS
     begin = at + (12 if is_explicit else 8)
     length = int.from_bytes(content.read(begin - 4, 4), "little")
     count = frame_count(dataset)

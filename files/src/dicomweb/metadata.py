@@ -14,10 +14,11 @@ from pydicom.tag import BaseTag
 
 from dicomweb.attributes import BULK_VRS, usual_vr, vrs_of
 from dicomweb.errors import LostError, RequestError
+from dicomweb.frame_table import PIXEL_KEYWORDS
 
 # What is larger stays in the file until it is asked for by itself.
 _LARGEST_INLINE, LARGEST_TEXT = 1024, 4096
-PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
+PIXELS = frozenset(f"{tag:08X}" for tag in PIXEL_KEYWORDS)
 """Attributes that have pixels, as floating point numbers or as integers."""
 _CHARACTER_SET = "00080005"
 # Attributes as they were made before, by what they were made of: most are the same all through a series.

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dimse.part10 import EXPLICIT
+from dimse.part10 import EXPLICIT, LONG_VRS
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -24,9 +24,7 @@ from dicomweb.attributes import VRS, vrs_of
 from dicomweb.dataset import write_json
 from dicomweb.metadata import LARGEST_TEXT, PIXELS, model, opened
 
-# Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2).
-_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-_VRS = _LONG_VRS | frozenset(vr.encode() for vr in VRS)
+_VRS = LONG_VRS | frozenset(vr.encode() for vr in VRS)
 _ENCAPSULATED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
 _UNDEFINED = 0xFFFFFFFF
 _HEAD, _LENGTH, _LONG_HEAD = struct.Struct("<HH2sH"), struct.Struct("<I"), 12
@@ -198,7 +196,7 @@ class _Reader:
                 raise _NotSoSimpleError
             last = tag
             head = 8
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 (length,) = _LENGTH.unpack_from(window, begin + 8)
                 head = _LONG_HEAD
             if length <= _LARGEST_ATTRIBUTE:
@@ -257,7 +255,7 @@ class _Reader:
             if vr not in _VRS:
                 raise _NotSoSimpleError
             start = at + 8
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 (length,), start = struct.unpack("<I", self._bytes(at + 8, 4)), at + 12
             if number == 0x0010:
                 syntax = self._bytes(start, length).rstrip(b"\0 ")
@@ -306,7 +304,7 @@ class _Reader:
             vr = self._bytes(at + 4, 2)
             if vr not in _VRS:
                 raise _NotSoSimpleError
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 (length,), start = struct.unpack("<I", self._bytes(at + 8, 4)), at + 12
             else:
                 (length,), start = struct.unpack("<H", self._bytes(at + 6, 2)), at + 8

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dimse.part10 import BEGINNING_BYTES, read_syntax, read_texts, read_texts_slowly
+from dimse.part10 import read_syntax, read_texts_of
 from service.free_space import refused
 from starlette.requests import Request
 from starlette.responses import Response
@@ -140,10 +140,7 @@ def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
             with each.path.open("rb") as file:
                 each.syntax = read_syntax(file)
                 each.start = file.tell()
-                texts = read_texts(file.read(BEGINNING_BYTES), each.syntax, _IDENTITY)
-                if texts is None:
-                    file.seek(each.start)
-                    texts = read_texts_slowly(file, each.syntax, _IDENTITY)
+                texts = read_texts_of(file, each.syntax, _IDENTITY)
         except Exception as error:
             each.refuse(CANNOT_UNDERSTAND, f"no DICOM file that can be read ({str(error)[:100]})", log)
             continue

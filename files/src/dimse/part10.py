@@ -29,8 +29,9 @@ LARGEST_INFLATED = 256 << 20
 # Attributes of 8 bytes each take 0.4 s of a processor per megabyte, and a thousandth of that to send.
 _INFLATED_BEGINNING = 1 << 20
 
-# Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2).
-_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+"""Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2)."""
+
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -130,7 +131,7 @@ def read_texts(content: bytes, syntax: str, tags: Collection[int]) -> dict[int, 
             if not (vr.isalpha() and vr.isupper()):
                 # Implicit VR under a wrong name, for one.
                 return None
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 length, start = struct.unpack_from("<I", content, at + 8)[0], at + 12
             else:
                 length, start = struct.unpack_from("<H", content, at + 6)[0], at + 8
@@ -145,6 +146,16 @@ def read_texts(content: bytes, syntax: str, tags: Collection[int]) -> dict[int, 
                 return None
             found[tag] = text
     return None
+
+
+def read_texts_of(file: BinaryIO, syntax: str, tags: Collection[int]) -> dict[int, str]:
+    """Return the same of the dataset that begins where `file` is, by its first bytes where they tell; raise as the slow one."""
+    start = file.tell()
+    found = read_texts(file.read(BEGINNING_BYTES), syntax, tags)
+    if found is None:
+        file.seek(start)
+        found = read_texts_slowly(file, syntax, tags)
+    return found
 
 
 def _plain(value: bytes) -> str | None:

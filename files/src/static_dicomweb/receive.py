@@ -18,7 +18,7 @@ import click
 from dicomweb.decoders import Decoders
 from dimse.incoming_file import IncomingFile
 from dimse.new_file import NewFile, sync_directory
-from dimse.part10 import read_syntax, read_texts_slowly
+from dimse.part10 import read_syntax, read_texts_of
 from dimse.send import Sender
 from dimse.storage_scp import StorageSCP
 from dimse.upper_layer import Begun
@@ -141,7 +141,7 @@ class Receiver:
 def _identity_of(path: Path) -> tuple[str, str]:
     try:
         with path.open("rb") as file:
-            found = read_texts_slowly(file, read_syntax(file), _IDENTITY)
+            found = read_texts_of(file, read_syntax(file), _IDENTITY)
     except Exception:
         # What is wrong with it is said when it is rendered.
         return "", ""

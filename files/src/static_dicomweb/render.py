@@ -13,7 +13,7 @@ from typing import Any
 from dicomweb.attributes import is_uid
 from dicomweb.dataset import write_json
 from dicomweb.errors import RequestError
-from dicomweb.frame_table import frame_count
+from dicomweb.frame_table import PIXEL_KEYWORDS, frame_count
 from dicomweb.metadata import PIXELS, bulk, bulk_paths, model
 from dicomweb.pixels import Rendering, frames_there, rendered
 from dicomweb.syntaxes import NATIVE, frame_type
@@ -29,7 +29,6 @@ from static_dicomweb.composition import parts as parts_of
 from static_dicomweb.layout import SHARED_NAME, address
 
 _LOG = logging.getLogger("static_dicomweb")
-_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _UNDEFINED = 0xFFFFFFFF
 _END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0"
 _LARGEST_PLAIN = 1024
@@ -106,7 +105,7 @@ def _refuse_bomb(content: bytes) -> None:
 def _is_ended(dataset: Dataset, content: bytes) -> bool:
     """Return whether encapsulated pixels, where they are the last element, have their end."""
     last = dataset.get_item(list(dataset.keys())[-1])
-    is_open = isinstance(last, RawDataElement) and last.tag in _PIXELS and last.length == _UNDEFINED
+    is_open = isinstance(last, RawDataElement) and last.tag in PIXEL_KEYWORDS and last.length == _UNDEFINED
     return not is_open or content.rstrip(b"\0").endswith(_END_OF_SEQUENCE)
 
 
@@ -146,11 +145,12 @@ def _rendered(dataset: Dataset, content: bytes, base: str) -> Rendered:
 
 def _add_frames(made: Rendered, dataset: Dataset, content: bytes) -> bool:
     """Add the file, in pieces where it has frames; return whether it has any."""
-    tag = next((Tag(tag) for tag in _PIXELS if tag in dataset), None)
+    tag = next((Tag(tag) for tag in PIXEL_KEYWORDS if tag in dataset), None)
     contents = _frames(made.uid, dataset) if tag else []
+    value = (dataset[tag].value or b"") if tag else b""
     if tag is None or not contents:
-        if tag and dataset[tag].value:
-            made.files[f"bulkdata-{tag:08X}"] = bulk(dataset, f"{tag:08X}")
+        if value:
+            made.files[f"bulkdata-{tag:08X}"] = value
         made.files["dicom.dcm"] = content
         return False
     stored = str(dataset.file_meta.TransferSyntaxUID)
@@ -162,9 +162,9 @@ def _add_frames(made: Rendered, dataset: Dataset, content: bytes) -> bool:
     kind = frame_type(syntax)
     part = made.share(parts_of([(kind, f"frame-$static_frame.{end}")]))
     made.links |= {f"frame-{number}.ssi": part for number in range(1, len(contents) + 1)}
-    if stored in NATIVE and sum(map(len, contents)) != len(bulk(dataset, f"{tag:08X}")):
+    if stored in NATIVE and sum(map(len, contents)) != len(value):
         # Frames of single bits, or a pad after them.
-        made.files[f"bulkdata-{tag:08X}"] = bulk(dataset, f"{tag:08X}")
+        made.files[f"bulkdata-{tag:08X}"] = value
     elif stored in NATIVE:
         made.links[f"bulkdata-{tag:08X}.ssi"] = made.share(b"".join(map(include, names)))
     else:
@@ -207,7 +207,7 @@ def _compose(made: Rendered, dataset: Dataset, content: bytes, names: list[str])
 
 def _around(dataset: Dataset, content: bytes, contents: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """Yield what stands before each frame, and the frame; then what stands after the last one, and nothing."""
-    raw = next(dataset.get_item(tag) for tag in _PIXELS if tag in dataset)
+    raw = next(dataset.get_item(tag) for tag in PIXEL_KEYWORDS if tag in dataset)
     at = raw.value_tell if isinstance(raw, RawDataElement) else raw.file_tell
     if not isinstance(at, int) or str(dataset.file_meta.TransferSyntaxUID) == DEFLATED:
         return
