@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 from dicomweb.answers import Stream
 from dicomweb.http import accept_of, public_url
 from dicomweb.negotiation import DICOM_JSON, answer_type
-from dicomweb.wado import Wado, scope_of
+from dicomweb.retrieval_request import scope_of
+from dicomweb.wado import Wado
 from starlette.requests import Request
 from starlette.responses import Response
 

@@ -6,7 +6,7 @@ import logging
 
 import httpx
 from dicomweb.errors import RequestError
-from dicomweb.wado import scope_of
+from dicomweb.retrieval_request import scope_of
 from starlette.requests import Request
 from starlette.responses import Response
 

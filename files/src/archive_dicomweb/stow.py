@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 from dicomweb.errors import RequestError
+from dicomweb.retrieval_request import checked_uid
 from dicomweb.stow import CANNOT_UNDERSTAND, MISMATCH, REFUSED, Given, answered, identify, receive
-from dicomweb.wado import checked_uid
 from service.free_space import check_space, refused
 from starlette.requests import Request
 from starlette.responses import Response

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from dimse.part10 import DEFLATED, EXPLICIT, IMPLICIT, encode, file_head, read_syntax, refuse_bomb
-from PIL import Image
+from PIL import Image, ImageOps
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -31,8 +31,35 @@ MADE_HERE = (EXPLICIT, IMPLICIT, JPEG_LS, JPEG_2000, RLE)
 
 RENDERED = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF"}
 _THUMBNAIL_PIXELS = 128
+# In pixels.
+_SMALLEST_REGION = 1 / 64
 _LARGEST_RENDERED = 64 << 20
 _WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of an image that is shown (PS3.18 8.3.5.1.3), in pixels, or in parts of the image's sides (9.4.1.2.4).
+
+    Without a width or a height, it reaches to the image's right or lower end; one that is negative mirrors what is shown.
+    """
+
+    left: float = 0
+    top: float = 0
+    width: float | None = None
+    height: float | None = None
+    is_in_parts: bool = False
+
+    def box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return left, top, right and lower end within an image, in pixels; raise RequestError (400) where that is nothing."""
+        ends: list[tuple[float, float]] = []
+        for side, begin, extent in zip(size, (self.left, self.top), (self.width, self.height), strict=True):
+            scale = side if self.is_in_parts else 1
+            end = side if extent is None else begin * scale + abs(extent) * scale
+            ends.append((max(begin * scale, 0), min(end, side)))
+        if any(end - begin < _SMALLEST_REGION for begin, end in ends):
+            raise RequestError(400, f"Nothing of the image, {size[0]} pixels wide and {size[1]} high, is in this region.")
+        return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
 
 
 @dataclass(frozen=True)
@@ -43,6 +70,7 @@ class Rendering:
     quality: int = 90
     viewport: tuple[int, int] | None = None
     window: tuple[float, float, str] | None = None
+    region: Region | None = None
 
 
 def pixels_of(path: Path) -> Dataset:
@@ -228,14 +256,27 @@ def rendered(dataset: Dataset, number: int | None, how: Rendering, *, is_thumbna
     chosen = _chosen(number, frame_count(dataset), is_middle=is_thumbnail)
     _refuse_large(dataset)
     size = (_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS) if is_thumbnail and not how.viewport else how.viewport
-    image = _image(dataset, chosen - 1, how, size)
-    if size:
-        ratio = min(size[0] / image.width, size[1] / image.height)
-        image = image.resize((max(round(image.width * ratio), 1), max(round(image.height * ratio), 1)), Image.Resampling.BILINEAR)
+    # A part of it is seen as it is within the whole.
+    image = _image(dataset, chosen - 1, how, None if how.region else size)
+    if size or how.region:
+        image = _scaled(image, size, how.region)
     target = io.BytesIO()
     options = {"quality": how.quality} if how.media_type == "image/jpeg" else {}
     image.save(target, RENDERED[how.media_type], **options)
     return target.getvalue()
+
+
+def _scaled(image: Image.Image, size: tuple[int, int] | None, region: Region | None) -> Image.Image:
+    """Return an image, or a region of it, as large as it can be within a size, or as it is."""
+    box = region.box(image.size) if region else (0, 0, *image.size)
+    width, height = box[2] - box[0], box[3] - box[1]
+    ratio = min(size[0] / width, size[1] / height) if size else 1
+    made = image.resize((max(round(width * ratio), 1), max(round(height * ratio), 1)), Image.Resampling.BILINEAR, box)
+    if region and (region.width or 0) < 0:
+        made = ImageOps.mirror(made)
+    if region and (region.height or 0) < 0:
+        made = ImageOps.flip(made)
+    return made
 
 
 def _with_groups(dataset: Dataset, index: int) -> Dataset:

@@ -11,7 +11,7 @@ from dicomweb.http import accept_of, pairs
 from dicomweb.levels import UNIQUE
 from dicomweb.negotiation import answer_type
 from dicomweb.query import Query, parse_query
-from dicomweb.wado import checked_uid
+from dicomweb.retrieval_request import checked_uid
 
 TOO_MANY = "The number of results exceeded the maximum supported by the server. Additional results can be requested."
 """The Warning of an answer that is cut (PS3.18 8.3.4.4)."""

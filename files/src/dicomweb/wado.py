@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
@@ -17,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomweb.answers import Stream
-from dicomweb.attributes import is_uid
 from dicomweb.decoders import Decoders
 from dicomweb.errors import LostError, RequestError
 from dicomweb.frame_table import PIXEL_KEYWORDS, OpenFrames, UntoldError
@@ -27,17 +24,26 @@ from dicomweb.metadata import PIXELS, bulk, bulk_paths, model, opened
 from dicomweb.model_text import model_text
 from dicomweb.multipart import Parts
 from dicomweb.native_xml import write_xml
-from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type, media_ranges
-from dicomweb.pixels import MADE_HERE, RENDERED, Rendering, frame_of, frames, pixels_of, rendered, transcoded
+from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type
+from dicomweb.pixels import Rendering, frame_of, frames, pixels_of, rendered, transcoded
+from dicomweb.retrieval_request import (
+    MULTIPART,
+    OCTETS,
+    checked_uid,
+    chosen_syntax,
+    frame_numbers,
+    rendering,
+    scope_of,
+    wanted_dicom,
+    wanted_frames,
+    wants_single,
+    whole_number,
+)
 from dicomweb.syntaxes import NATIVE, frame_type, media_type
 
-OCTETS, MULTIPART = "application/octet-stream", "multipart/related"
-ANY_SYNTAX = "*"
 # Models that one process makes at a time, and how many times as many are made ahead of what is sent.
 _MODELS_AT_ONCE, _AHEAD = 50, 2
 _PIECE_BYTES = 1 << 18
-# Of a picture that is asked for, in pixels.
-_LARGEST_SIDE = 8192
 
 
 class Archive(Protocol):
@@ -64,12 +70,12 @@ class Wado:
     async def retrieve(self, request: Request) -> Response:
         """Answer with the instances of a study or series, or one, as DICOM files."""
         scope = scope_of(request)
-        is_single, syntaxes = _wanted_dicom(accept_of(request), scope)
+        is_single, syntaxes = wanted_dicom(accept_of(request), scope)
         async with contextlib.AsyncExitStack() as holds:
             source = await holds.enter_async_context(self._archive.open(scope))
             if is_single:
                 instance = await anext(source.each(scope))
-                syntax = _chosen(instance, syntaxes)
+                syntax = chosen_syntax(instance, syntaxes)
                 pieces = self._file(source, instance, syntax)
                 return Stream(pieces, f"{DICOM}; transfer-syntax={syntax}", holds.pop_all())
             parts = Parts(DICOM)
@@ -79,7 +85,7 @@ class Wado:
 
     async def _files(self, source: Source, scope: Scope, syntaxes: Sequence[str], parts: Parts, base: str) -> AsyncGenerator[bytes]:
         async for instance in source.each(scope):
-            syntax = _chosen(instance, syntaxes)
+            syntax = chosen_syntax(instance, syntaxes)
             location = instance.scope.address(base)
             # Together with its first piece: if the very first instance can't be sent, its status says so.
             before = parts.head(f"{DICOM}; transfer-syntax={syntax}", location)
@@ -163,7 +169,7 @@ class Wado:
     async def bulk_data(self, request: Request) -> Response:
         """Answer with one value of an instance."""
         scope = scope_of(request)
-        is_single = _wants_single(accept_of(request), OCTETS)
+        is_single = wants_single(accept_of(request), OCTETS)
         path = request.path_params["path"]
         async with contextlib.AsyncExitStack() as holds:
             instance = await holds.enter_async_context(self._one(scope))
@@ -208,7 +214,7 @@ class Wado:
     async def all_bulk_data(self, request: Request) -> Response:
         """Answer with all bulk data of instances, a part each with its address (PS3.18 10.4.1.1.5)."""
         scope = scope_of(request)
-        if _wants_single(accept_of(request), OCTETS):
+        if wants_single(accept_of(request), OCTETS):
             raise RequestError(406, f"Bulk data are several parts: accept {MULTIPART}.")
         async with contextlib.AsyncExitStack() as holds:
             source = await holds.enter_async_context(self._archive.open(scope))
@@ -243,7 +249,7 @@ class Wado:
         scope, numbers = scope_of(request), frame_numbers(request)
         async with contextlib.AsyncExitStack() as holds:
             instance = await holds.enter_async_context(self._one(scope))
-            is_single, syntax = _wanted_frames(accept_of(request), instance.syntax)
+            is_single, syntax = wanted_frames(accept_of(request), instance.syntax)
             if is_single and len(numbers) > 1:
                 raise RequestError(406, f"{len(numbers)} frames are several parts: accept {MULTIPART}.")
             kind = f"{media_type(syntax)}; transfer-syntax={syntax}"
@@ -298,13 +304,14 @@ class Wado:
             raise RequestError(400, f"WADO-URI needs studyUID, seriesUID and objectUID: {missing[0]} is missing.")
         scope = Scope(*(checked_uid(given[name]) for name in names))
         # What would be sent in place of these isn't what was asked for, and shows what was to be left out.
-        undone = next((name for name in ("anonymize", "annotation", "region") if given.get(name, "no").lower() != "no"), None)
+        kinds = given.get("contenttype", "")
+        undone_here = ("anonymize", "annotation", "region") if DICOM in kinds else ("anonymize", "annotation")
+        undone = next((name for name in undone_here if given.get(name, "no").lower() != "no"), None)
         if undone:
             raise RequestError(400, f"{undone} isn't done here: leave it out.")
-        kinds = given.get("contenttype", "")
         if DICOM not in kinds:
             how = rendering(list(given.items()), kinds or "image/jpeg")
-            number = _whole_number(given.get("framenumber", "1"), "frameNumber")
+            number = whole_number(given.get("framenumber", "1"), "frameNumber")
             async with self._one(scope) as instance:
                 content = await self._decoders.decode(_rendered, instance.path, number, how, False)
             return Response(content, media_type=how.media_type)
@@ -312,7 +319,7 @@ class Wado:
         async with contextlib.AsyncExitStack() as holds:
             source = await holds.enter_async_context(self._archive.open(scope))
             instance = await anext(source.each(scope))
-            return Stream(self._file(source, instance, _chosen(instance, syntaxes)), DICOM, holds.pop_all())
+            return Stream(self._file(source, instance, chosen_syntax(instance, syntaxes)), DICOM, holds.pop_all())
         raise AssertionError
 
     @contextlib.asynccontextmanager
@@ -358,6 +365,13 @@ def _rendered(path: Path, number: int | None, how: Rendering, is_thumbnail: bool
     return rendered(*frame_of(path, number, is_middle=is_thumbnail), how, is_thumbnail=is_thumbnail)
 
 
+def _answered(content: bytes, kind: str, *, is_single: bool) -> Response:
+    if is_single:
+        return Response(content, media_type=kind)
+    parts = Parts(kind.partition(";")[0])
+    return Response(parts.part(kind, content) + parts.end, media_type=parts.media_type)
+
+
 async def _many_parts(parts: Parts, kind: str, contents: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     async for content in contents:
         yield parts.part(kind, content)
@@ -369,137 +383,3 @@ async def _one_part(parts: Parts, kind: str, pieces: AsyncGenerator[bytes]) -> A
     async for piece in pieces:
         yield piece
     yield b"\r\n" + parts.end
-
-
-def checked_uid(text: str) -> str:
-    """Return a UID; raise RequestError (400)."""
-    if not is_uid(text):
-        raise RequestError(400, f"{text[:80]!r} is no UID: digits and dots, at most 64.")
-    return text
-
-
-def scope_of(request: Request) -> Scope:
-    """Return the study, series or instance that an address names; raise RequestError (400)."""
-    given = request.path_params
-    return Scope(*(checked_uid(given[name]) if name in given else "" for name in ("study", "series", "instance")))
-
-
-def frame_numbers(request: Request) -> list[int]:
-    """Return the frames that an address names; raise RequestError (400)."""
-    listed = request.path_params["frames"].split(",")
-    if len(listed) > 10_000:
-        raise RequestError(400, "More than 10000 frames are asked for.")
-    return [_whole_number(number, "The frame") for number in listed]
-
-
-def _whole_number(value: str, what: str, most: int = 9_999_999) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) < 8 and 0 < int(value) <= most):
-        raise RequestError(400, f"{what} is {value[:40]!r}: give a whole number from 1 to {most}.")
-    return int(value)
-
-
-def _wanted_dicom(accept: str, scope: Scope) -> tuple[bool, list[str]]:
-    """Return whether one bare file is wanted, and in which transfer syntaxes, the one wanted most first."""
-    syntaxes: list[str] = []
-    is_single: bool | None = None
-    for name, parameters in media_ranges(accept) or [("*/*", {})]:
-        kind = parameters.get("type", DICOM) if name == MULTIPART else name
-        if kind not in (DICOM, "*/*", "application/*"):
-            continue
-        is_bare = name == DICOM
-        if is_single is None:
-            is_single = is_bare
-        if is_bare == is_single:
-            # Who takes anything takes it as it is; a media type without a transfer syntax means the default one (PS3.18 8.7.3.5.2).
-            syntaxes.append(parameters.get("transfer-syntax", ANY_SYNTAX if name.endswith("/*") else EXPLICIT))
-    if is_single is None:
-        raise RequestError(406, f"The Accept header takes neither {DICOM} nor {MULTIPART} of it.")
-    if is_single and not scope.instance:
-        raise RequestError(406, f"A {scope.level.lower()} is several parts: accept {MULTIPART}; type={DICOM}.")
-    return is_single, syntaxes
-
-
-def _chosen(instance: Instance, syntaxes: Sequence[str]) -> str:
-    """Return the transfer syntax that an instance is sent in; raise RequestError (406) where none can be made."""
-    if ANY_SYNTAX in syntaxes or instance.syntax in syntaxes:
-        return instance.syntax
-    made = next((syntax for syntax in syntaxes if syntax in MADE_HERE), None)
-    if made is None:
-        wanted = ", ".join(syntaxes)[:200]
-        raise RequestError(406, f"The instance is stored in {instance.syntax}, which can't be brought into {wanted}.")
-    return made
-
-
-def _wants_single(accept: str, kind: str) -> bool:
-    for name, parameters in media_ranges(accept) or [(MULTIPART, {})]:
-        if name == MULTIPART and parameters.get("type", kind) in (kind, "*/*"):
-            return False
-        if name in ("*/*", "application/*"):
-            return False
-        if name == kind:
-            return True
-    raise RequestError(406, f"The Accept header takes neither {kind} nor {MULTIPART} of it.")
-
-
-def _wanted_frames(accept: str, stored: str) -> tuple[bool, str]:
-    """Return whether a frame alone is wanted, and the transfer syntax: the stored one, or explicit VR for native pixels."""
-    kind_stored = media_type(stored)
-    for name, parameters in media_ranges(accept) or [("*/*", {})]:
-        is_single = name not in (MULTIPART, "*/*", "application/*")
-        kind = parameters.get("type", "*/*") if name == MULTIPART else name
-        syntax = parameters.get("transfer-syntax", "")
-        if syntax not in ("", ANY_SYNTAX, stored, EXPLICIT):
-            continue
-        if kind in ("*/*", "application/*") or (kind in (kind_stored, OCTETS) and syntax in (ANY_SYNTAX, stored)):
-            return is_single, EXPLICIT if syntax == EXPLICIT or stored in NATIVE else stored
-        if kind == OCTETS:
-            return is_single, EXPLICIT
-        if kind == kind_stored and not syntax:
-            return is_single, stored
-    raise RequestError(406, f"The frames are {kind_stored} in {stored}, or {OCTETS}: the Accept header takes neither.")
-
-
-def _answered(content: bytes, kind: str, *, is_single: bool) -> Response:
-    if is_single:
-        return Response(content, media_type=kind)
-    parts = Parts(kind.partition(";")[0])
-    return Response(parts.part(kind, content) + parts.end, media_type=parts.media_type)
-
-
-def rendering(given: list[tuple[str, str]], accept: str) -> Rendering:
-    """Return how an image is to be rendered; raise RequestError (400, 406)."""
-    values = {name.lower(): value for name, value in given}
-    kinds = [name for name, _ in media_ranges(accept)] or ["*/*"]
-    chosen = next((kind if kind in RENDERED else "image/jpeg" for kind in kinds if kind in (*RENDERED, "*/*", "image/*")), None)
-    if chosen is None:
-        raise RequestError(406, f"The Accept header takes none of {', '.join(RENDERED)}.")
-    quality = values.get("quality", values.get("imagequality", "90"))
-    return Rendering(chosen, _whole_number(quality, "quality", 100), _viewport(values), _window(values))
-
-
-def _viewport(values: dict[str, str]) -> tuple[int, int] | None:
-    text = values.get("viewport") or ",".join(filter(None, (values.get("columns"), values.get("rows"))))
-    if not text:
-        return None
-    sizes = text.split(",")
-    if len(sizes) != 2:
-        raise RequestError(400, f"viewport is {text[:40]!r}: give width and height, as in viewport=512,512.")
-    width, height = (_whole_number(size, "viewport", _LARGEST_SIDE) for size in sizes)
-    return width, height
-
-
-def _window(values: dict[str, str]) -> tuple[float, float, str] | None:
-    text = values.get("window")
-    if text is None and "windowcenter" in values:
-        text = f"{values['windowcenter']},{values.get('windowwidth', '')}"
-    if not text:
-        return None
-    center, _, rest = text.partition(",")
-    width, _, function = rest.partition(",")
-    try:
-        made = (float(center), float(width), {"": "LINEAR"}.get(function, function.upper().replace("-", "_")))
-    except ValueError:
-        made = (0.0, 0.0, "")
-    if not all(map(math.isfinite, made[:2])) or made[1] < 1 or made[2] not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise RequestError(400, f"window is {json.dumps(text[:60])}: give center, width and function, as in window=40,400,linear.")
-    return made

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Iterator
 
 from dicomweb.errors import RequestError
+from dicomweb.retrieval_request import checked_uid
 from dicomweb.stow import NOT_SUPPORTED, REFUSED, Given, answered, identify, receive
-from dicomweb.wado import checked_uid
 from dimse.scu import Proposal, Requester
 from dimse.upper_layer import MOST_CONTEXTS, NotAgreedError
 from starlette.requests import Request

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dicomweb.decoders import Decoders
 from dicomweb.errors import RequestError
+from dicomweb.retrieval_request import checked_uid, scope_of
 from dicomweb.stow import CANNOT_UNDERSTAND, DUPLICATE, Given, answered, identify, receive
-from dicomweb.wado import checked_uid, scope_of
 from service.free_space import check_space, refused
 from starlette.requests import Request
 from starlette.responses import Response

@@ -18,8 +18,8 @@ from dicomweb.frame_table import OpenFrames
 from dicomweb.matching import test_of as matches
 from dicomweb.pixels import Rendering, frame_of, pixels_of, rendered
 from dicomweb.query import add_key
+from dicomweb.retrieval_request import rendering
 from dicomweb.stow import receive
-from dicomweb.wado import rendering
 from dimse.part10 import DEFLATED, EXPLICIT, file_head, read_texts_slowly
 from hypothesis import given
 from hypothesis import strategies as st

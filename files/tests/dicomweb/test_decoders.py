@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from dicomweb.decoders import Decoders
 from dicomweb.errors import RequestError
-from dicomweb.wado import checked_uid
+from dicomweb.retrieval_request import checked_uid
 
 
 def test_a_decoder_that_ends_costs_one_answer() -> None:

@@ -23,7 +23,7 @@ from dicomweb.multipart import read_parts
 from dicomweb.native_xml import read_xml
 from dicomweb.negotiation import answer_type, body_type
 from dicomweb.query import parse_query
-from dicomweb.wado import rendering
+from dicomweb.retrieval_request import rendering
 from dimse.part10 import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, decoded, encoded, read_syntax, read_texts, read_texts_slowly
 from dimse.upper_layer import BrokenError, elements, item, items
 from hypothesis import given, settings
