@@ -30,9 +30,10 @@ from archive_dicomweb.removal import delete
 from archive_dicomweb.search import answer_search
 from archive_dicomweb.settings import Settings
 from archive_dicomweb.stow import Storing
+from archive_dicomweb.uploads import Uploads
 
 _METER = Meter("archive_dicomweb", logging.getLogger("archive_dicomweb"))
-# Seconds: Orthanc answers when an instance is stored, which on a busy database takes its time.
+# Seconds: on a busy database Orthanc takes its time.
 _TIMEOUT = httpx.Timeout(connect=5, read=120, write=60, pool=120)
 _MOST_CONNECTIONS = 16
 
@@ -69,13 +70,16 @@ def create_app(settings: Settings | None = None) -> Starlette:
         uri, "archive_dicomweb", chosen.database_connections, chosen.database_patience, chosen.statement_seconds, read_only
     )
     index = Index(pool, chosen.statement_seconds)
-    user = (chosen.orthanc_user, chosen.orthanc_password.get_secret_value()) if chosen.orthanc_user else None
+    user, password = chosen.orthanc_user, chosen.orthanc_password.get_secret_value()
     limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS)
-    orthanc = httpx.AsyncClient(base_url=chosen.orthanc_url, auth=user, timeout=_TIMEOUT, limits=limits, trust_env=False)
+    orthanc = httpx.AsyncClient(
+        base_url=chosen.orthanc_url, auth=(user, password) if user else None, timeout=_TIMEOUT, limits=limits, trust_env=False
+    )
     files = Files(chosen.storage, chosen.work_directory, orthanc)
     kept = Kept(chosen.metadata_directory, chosen.metadata_megabytes * 1_000_000)
     wado = KeptWado(Archive(index, files), index, kept)
-    storing = Storing(orthanc, files, chosen.max_body_megabytes * 1_000_000, chosen.no_space_file)
+    uploads = Uploads(chosen.orthanc_url, user, password)
+    storing = Storing(uploads, files, chosen.max_body_megabytes * 1_000_000, chosen.no_space_file)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -84,6 +88,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         yield
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)
+        storing.close()
         await orthanc.aclose()
         await pool.close()
 

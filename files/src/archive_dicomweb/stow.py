@@ -7,11 +7,11 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
-import httpx
 from dicomweb.errors import RequestError
 from dicomweb.retrieval_request import checked_uid
 from dicomweb.stow import CANNOT_UNDERSTAND, MISMATCH, REFUSED, Given, answered, identify, receive
@@ -20,16 +20,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from archive_dicomweb.files import Files
+from archive_dicomweb.uploads import Answer, Uploads
 
 _LOG = logging.getLogger("archive_dicomweb")
-_PIECE_BYTES = 1 << 20
+# Instances that are on their way to Orthanc at a time, each in a thread that waits for its answer.
+_MOST_AT_ONCE = 16
 
 
 class Storing:
     """Takes requests of at most `most` bytes."""
 
-    def __init__(self, orthanc: httpx.AsyncClient, files: Files, most: int, no_space_file: Path | None) -> None:
-        self._orthanc = orthanc
+    def __init__(self, uploads: Uploads, files: Files, most: int, no_space_file: Path | None) -> None:
+        self._uploads = uploads
+        self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, "store")
         self._files = files
         self._most = most
         self._no_space_file = no_space_file
@@ -52,43 +55,40 @@ class Storing:
             await asyncio.to_thread(partial(shutil.rmtree, directory, ignore_errors=True))
         return answered(request, received, study)
 
+    def close(self) -> None:
+        """End its threads; what they have begun goes on to its end."""
+        self._threads.shutdown(wait=False)
+        self._uploads.close()
+
     async def _take(self, study: str, each: Given) -> None:
-        await asyncio.to_thread(identify, [each], study, _LOG)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._taken, study, each)
+
+    def _taken(self, study: str, each: Given) -> None:
+        identify([each], study, _LOG)
         if each.status is None:
-            await self._send(each)
+            self._send(each)
         each.path.unlink()
 
-    async def _send(self, each: Given) -> None:
-        headers = {"Content-Length": str(each.path.stat().st_size), "Content-Type": "application/dicom"}
+    def _send(self, each: Given) -> None:
         try:
-            try:
-                answer = await self._orthanc.post("/instances", content=_pieces(each.path), headers=headers)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                # Orthanc may close an idle connection just as it is used. What it has taken all the same, it takes again.
-                answer = await self._orthanc.post("/instances", content=_pieces(each.path), headers=headers)
-        except httpx.HTTPError as error:
+            answer = self._uploads.send(each.path)
+        except (OSError, HTTPException) as error:
             each.refuse(REFUSED, f"Orthanc can't be reached: {error or type(error).__name__}", _LOG)
             # Whatever follows would wait for it in vain, too.
             raise RequestError(503, "The archive can't be reached: what follows isn't stored, try again later.") from None
         said = _said(answer)
-        if answer.status_code == 200 and said.get("Status") in ("Success", "AlreadyStored"):
+        if answer.status == 200 and said.get("Status") in ("Success", "AlreadyStored"):
             each.status = 0
-        elif answer.status_code == 200:
+        elif answer.status == 200:
             each.refuse(REFUSED, f"Orthanc doesn't take it: {said.get('Status', 'no reason given')}", _LOG)
         else:
             reasons = {400: CANNOT_UNDERSTAND, 404: MISMATCH}
-            why = f"Orthanc answers {answer.status_code}: {said.get('Details') or said.get('Message') or 'no reason given'}"
-            each.refuse(reasons.get(answer.status_code, REFUSED), why, _LOG)
+            why = f"Orthanc answers {answer.status}: {said.get('Details') or said.get('Message') or 'no reason given'}"
+            each.refuse(reasons.get(answer.status, REFUSED), why, _LOG)
 
 
-def _said(answer: httpx.Response) -> dict[str, str]:
-    with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
-        said = answer.json()
+def _said(answer: Answer) -> dict[str, str]:
+    with contextlib.suppress(ValueError):
+        said = json.loads(answer.content)
         return said if isinstance(said, dict) else {}
     return {}
-
-
-async def _pieces(path: Path) -> AsyncGenerator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            yield piece

@@ -207,12 +207,14 @@ def test_what_orthanc_compresses_or_keeps_elsewhere_comes_by_orthanc(postgres: P
     directory, work = tmp_path / "orthanc", tmp_path / "service"
     directory.mkdir()
     work.mkdir()
-    orthanc = indexed_orthanc(directory, postgres, "compressed", StorageCompression=True)
-    service = ArchiveService(work, orthanc, postgres.uri("compressed"))
+    user = {"ARCHIVE_DICOMWEB_ORTHANC_USER": "site", "ARCHIVE_DICOMWEB_ORTHANC_PASSWORD": "a pass:word"}
+    asking = {"AuthenticationEnabled": True, "RegisteredUsers": {"site": "a pass:word"}}
+    orthanc = indexed_orthanc(directory, postgres, "compressed", StorageCompression=True, **asking)
+    service = ArchiveService(work, orthanc, postgres.uri("compressed"), **user)
     try:
         study = ct_study(2, tmp_path, 64)
         for instance in study:
-            orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60).raise_for_status()
+            assert service.post(instance.path.read_bytes(), "application/dicom").status_code == 200
         url = f"/studies/{study[0].dataset.StudyInstanceUID}"
         parts = [part for _, part in parts_of(service.get(url, MANY_AS_STORED))]
         assert parts == [instance.path.read_bytes() for instance in study]
@@ -255,6 +257,10 @@ def test_faults_of_what_it_stands_on(own_postgres: Postgres, tmp_path: Path) -> 
         assert (answer.status_code, answer.json()["00081198"]["Value"][0]["00081197"]["Value"]) == (503, [0xA700])
         assert int(answer.headers["Retry-After"]) > 0
         assert "can't be reached" in answer.headers["Warning"]
+        orthanc.start()
+        assert service.post(instance.path.read_bytes(), "application/dicom").status_code == 200
+        # The connection that was kept is none any more.
+        orthanc.stop()
         orthanc.start()
         assert service.post(instance.path.read_bytes(), "application/dicom").status_code == 200
         postgres.stop()
