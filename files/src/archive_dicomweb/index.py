@@ -49,8 +49,10 @@ _SYNTAX, _SOP_CLASS, _SIGNATURE, _SEQUENCES = 9, 10, 15, 16
 SOP_CLASS = "00080016"
 """Which the index has as a note of Orthanc's, unless it is told to have it as an attribute."""
 
-# Seconds for which the index is taken to be of the version that it was.
+# Seconds for which the index is taken to be of the version that it was, and instances to have the files that they had.
 _KNOWN_SECONDS = 60
+# Kept at a time, some 500 bytes each.
+_MOST_SIGNATURES = 1000
 _TAG = re.compile(r"([0-9a-f]{4}),([0-9a-f]{4})")
 _ALWAYS_INDEXED = {
     "STUDY": (
@@ -92,6 +94,15 @@ class Resource:
     """Tags that the index has where the instances have them."""
 
 
+@dataclass(frozen=True)
+class _Signed:
+    """Files of a scope, which are taken to be these as long as it has the same members, until a time of the monotonic clock."""
+
+    members: tuple[int, ...]
+    signature: str
+    until: float
+
+
 class Index:
     """The index. Each method raises RequestError (503) where the database stays away, or takes too long."""
 
@@ -100,6 +111,7 @@ class Index:
         self._pool = pool
         self._seconds = seconds
         self._known_until = 0.0
+        self._signatures: dict[Scope, _Signed] = {}
 
     def deadline(self) -> float:
         """Return until when a search that begins now may go on, by the monotonic clock."""
@@ -150,9 +162,22 @@ class Index:
     async def signature(self, scope: Scope, *, with_tags: bool = False) -> str:
         """Return `signature_of` the files of a scope, nothing where there are none.
 
-        `with_tags`, it is another one where the index was told to have other attributes of them.
+        `with_tags`, it is another one where the index was told to have other attributes of them. Without, instances that were
+        there a minute ago are taken to have the files that they had then: only an administrator's `reconstruct` gives them others.
         """
-        return await self.read(lambda connection: _signature(connection, scope, with_tags=with_tags), is_one_view=False)
+        if with_tags:
+            return await self.read(lambda connection: _signature(connection, scope, with_tags=True), is_one_view=False)
+        known = self._signatures.get(scope)
+        if known and time.monotonic() < known.until:
+            members = await self.read(lambda connection: _members(connection, scope), is_one_view=False)
+            if members == known.members:
+                return known.signature
+        made = await self.read(lambda connection: _signed(connection, scope))
+        self._signatures.pop(scope, None)
+        self._signatures[scope] = made
+        if len(self._signatures) > _MOST_SIGNATURES:
+            del self._signatures[next(iter(self._signatures))]
+        return made.signature
 
     async def identifiers(self, scope: Scope) -> list[str]:
         """Return Orthanc's own identifiers of a study, a series or an instance: of several, where patients have it in common."""
@@ -280,6 +305,25 @@ async def _check(connection: Connection) -> None:
     version = found[0] if found else "none"
     if version != SCHEMA:
         raise UnknownIndexError(503, f"Orthanc's index is of version {version}, and this service reads version {SCHEMA}.")
+
+
+async def _members(connection: Connection, scope: Scope) -> tuple[int, ...]:
+    """Return what is another one as soon as the scope has other instances: one that is replaced has a new number."""
+    conditions = _conditions(scope)
+    cursor = await connection.execute(
+        f"""SELECT count(*), max(image.internalid), sum(hashint8(image.internalid))
+        FROM resources study JOIN resources series ON series.parentid = study.internalid
+        JOIN resources image ON image.parentid = series.internalid
+        WHERE {conditions.text}""",
+        conditions.given,
+        prepare=True,
+    )
+    return await cursor.fetchone() or ()
+
+
+async def _signed(connection: Connection, scope: Scope) -> _Signed:
+    until = time.monotonic() + _KNOWN_SECONDS
+    return _Signed(await _members(connection, scope), await _signature(connection, scope, with_tags=False), until)
 
 
 async def _signature(connection: Connection, scope: Scope, *, with_tags: bool) -> str:

@@ -110,6 +110,13 @@ def test_metadata_are_made_once(archive: ArchiveService, orthanc: OrthancServer,
         assert len(service.found(url)) == 120
         assert requests.delete(f"{service.url}{study[3].url}", timeout=60).status_code == 204
         assert len(service.found(url)) == 119
+        # One is corrected under its UID.
+        corrected = study[5].dataset
+        corrected.SeriesDescription = "corrected"
+        corrected.save_as(tmp_path / "corrected.dcm")
+        assert service.post((tmp_path / "corrected.dcm").read_bytes(), "application/dicom").status_code == 200
+        described = [instance.get("0008103E", {}).get("Value") for instance in service.found(url)]
+        assert (len(described), described.count(["corrected"])) == (119, 1)
     finally:
         service.stop()
 
