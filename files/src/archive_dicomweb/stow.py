@@ -67,7 +67,6 @@ class Storing:
         identify([each], study, _LOG)
         if each.status is None:
             self._send(each)
-        each.path.unlink()
 
     def _send(self, each: Given) -> None:
         try:

@@ -36,6 +36,9 @@ class Given:
     """A file of a request, and what became of it: a status of C-STORE, None until there is one."""
 
     path: Path
+    """With `receive`'s `take`, another's after that."""
+    number: int
+    """Of the part, from 1 on."""
     study: str = ""
     uid: str = ""
     sop_class: str = ""
@@ -52,7 +55,7 @@ class Given:
     def refuse(self, status: int, why: str, log: logging.Logger) -> None:
         """Have it not stored; the answer has the status alone, the log why."""
         self.status = status
-        log.warning("instance %.64s is not stored, status 0x%04X: %s", self.uid or self.path.name, status, why)
+        log.warning("instance %.64s is not stored, status 0x%04X: %s", self.uid or f"of part {self.number}", status, why)
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Received:
 
 
 async def receive(request: Request, directory: Path, most: int, take: Callable[[Given], Awaitable[None]] | None = None) -> Received:
-    """Write the files of a request, of `most` bytes at most; where `take` is given, have each taken before the next is read.
+    """Write the files of a request, of `most` bytes at most; where `take` is given, have each taken while the next is read.
 
     What comes after a problem isn't read. Raises RequestError (400, 413, 415) where nothing came before it.
     """
@@ -73,35 +76,78 @@ async def receive(request: Request, directory: Path, most: int, take: Callable[[
     if announced.isdigit() and int(announced) > most:
         raise _too_long(most)
     received = Received([])
-    given, unreadable = received.given, 0
     try:
-        async for media_type, content in _parts(request, most):
-            if media_type in (DICOM_JSON, DICOM_XML):
-                raise RequestError(415, f"A part is {media_type}: send instances as {DICOM}, each whole.")
-            if len(given) == _MOST_INSTANCES:
-                raise RequestError(400, f"The body has more than {_MOST_INSTANCES} instances: send the others by another request.")
-            path = directory / f"{len(given) + 1}.dcm"
-            with path.open("wb") as file:
-                async for piece in content:
-                    file.write(piece)
-            given.append(Given(path))
-            if take:
-                await take(given[-1])
-                unreadable += given[-1].status == CANNOT_UNDERSTAND
-                if unreadable > _MOST_UNREADABLE:
-                    raise RequestError(400, f"More than {_MOST_UNREADABLE} parts are no DICOM files: what follows isn't read.")
-            # Thousands of small ones are there at once: others have their turn between them.
-            await asyncio.sleep(0)
-        if not given:
-            raise RequestError(400, "The body has no instance.")
+        await _receive(_parts(request, most), directory, received.given, take)
     except (RequestError, OSError) as problem:
-        if not (given and take):
+        if not (received.given and take):
             raise
         # What was taken stays: the answer says so.
         received.problem = (
             refused(problem, f"The rest isn't read: {problem.strerror}.") if isinstance(problem, OSError) else problem
         )
     return received
+
+
+async def _receive(
+    parts: AsyncIterator[tuple[str, AsyncGenerator[bytes]]],
+    directory: Path,
+    given: list[Given],
+    take: Callable[[Given], Awaitable[None]] | None,
+) -> None:
+    async with _Taking(take) as taking:
+        async for media_type, content in parts:
+            if media_type in (DICOM_JSON, DICOM_XML):
+                raise RequestError(415, f"A part is {media_type}: send instances as {DICOM}, each whole.")
+            if len(given) == _MOST_INSTANCES:
+                raise RequestError(400, f"The body has more than {_MOST_INSTANCES} instances: send the others by another request.")
+            # A disk takes its time to make a file, which one that is taken needn't be kept for.
+            path = directory / f"{len(given) % 2 if taking.takes else len(given)}.dcm"
+            with path.open("wb") as file:
+                async for piece in content:
+                    file.write(piece)
+            each = Given(path, len(given) + 1)
+            await taking.begin(each)
+            given.append(each)
+            # Thousands of small ones are there at once: others have their turn between them.
+            await asyncio.sleep(0)
+        if not given:
+            raise RequestError(400, "The body has no instance.")
+
+
+class _Taking:
+    """Has instances taken, one at a time; what goes wrong with one is raised when the next begins, or at the end."""
+
+    def __init__(self, take: Callable[[Given], Awaitable[None]] | None) -> None:
+        self._take = take
+        self._taken: tuple[Given, asyncio.Future[None]] | None = None
+        self._unreadable = 0
+
+    async def __aenter__(self) -> _Taking:
+        return self
+
+    @property
+    def takes(self) -> bool:
+        """Return whether a file is needed until it is taken, and no longer."""
+        return self._take is not None
+
+    async def begin(self, each: Given) -> None:
+        """Wait for the one before, and begin with another, unless that one ends the request."""
+        await self._end()
+        if self._take:
+            self._taken = (each, asyncio.ensure_future(self._take(each)))
+
+    async def _end(self) -> None:
+        if not self._taken:
+            return
+        (each, taken), self._taken = self._taken, None
+        await taken
+        self._unreadable += each.status == CANNOT_UNDERSTAND
+        if self._unreadable > _MOST_UNREADABLE:
+            raise RequestError(400, f"More than {_MOST_UNREADABLE} parts are no DICOM files: what follows isn't read.")
+
+    async def __aexit__(self, *_: object) -> None:
+        # Also where what followed it could not be read.
+        await self._end()
 
 
 def _parts(request: Request, most: int) -> AsyncIterator[tuple[str, AsyncGenerator[bytes]]]:
