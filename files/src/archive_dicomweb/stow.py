@@ -56,8 +56,8 @@ class Storing:
         return answered(request, received, study)
 
     def close(self) -> None:
-        """End its threads; what they have begun goes on to its end."""
-        self._threads.shutdown(wait=False)
+        """End its threads; Orthanc may store what they wait for all the same."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._uploads.close()
 
     async def _take(self, study: str, each: Given) -> None:

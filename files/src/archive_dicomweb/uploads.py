@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import socket
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ class Uploads:
         if user:
             self._headers["Authorization"] = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
         self._idle: deque[http.client.HTTPConnection] = deque()
+        self._busy: set[http.client.HTTPConnection] = set()
+        self._is_closed = False
 
     def send(self, path: Path) -> Answer:
         """Have Orthanc store a file; raise OSError or HTTPException where it doesn't answer.
@@ -52,7 +55,8 @@ class Uploads:
                 raise
             except (OSError, http.client.HTTPException):
                 # Orthanc may have closed those that are idle, or close one just as it is used.
-                continue
+                if self._is_closed:
+                    raise
         connection = self._kind(*self._at, timeout=_CONNECT_SECONDS)
         connection.connect()
         connection.sock.settimeout(_ANSWER_SECONDS)
@@ -67,6 +71,7 @@ class Uploads:
     def _send(self, connection: http.client.HTTPConnection, path: Path) -> Answer:
         """Send by a connection, which is kept where it can be used again."""
         is_kept = False
+        self._busy.add(connection)
         try:
             with path.open("rb") as file:
                 connection.putrequest("POST", self._path)
@@ -79,12 +84,18 @@ class Uploads:
             made = Answer(answer.status, answer.read())
             is_kept = not answer.will_close
         finally:
+            self._busy.discard(connection)
             if not is_kept:
                 connection.close()
         self._idle.append(connection)
         return made
 
     def close(self) -> None:
-        """End the connections that are idle."""
+        """End all connections; who waits for an answer gets none."""
+        self._is_closed = True
+        for busy in tuple(self._busy):
+            # Its thread may be closing it, too.
+            with contextlib.suppress(OSError, AttributeError):
+                busy.sock.shutdown(socket.SHUT_RDWR)
         while connection := self._taken():
             connection.close()
