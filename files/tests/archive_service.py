@@ -14,6 +14,7 @@ from servers import SOURCES, Postgres, free_port, stop, wait_for_answer
 
 INDEX_PLUGIN = PLUGIN.parent / "libOrthancPostgreSQLIndex.so"
 JSON = "application/dicom+json"
+AS_STORED = "application/dicom; transfer-syntax=*"
 
 
 def indexed_orthanc(directory: Path, postgres: Postgres, database: str, **settings: Any) -> OrthancServer:

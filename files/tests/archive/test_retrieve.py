@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 from archive_dicomweb.kept import Kept, decompressed
-from archive_service import JSON, ArchiveService, indexed_orthanc
+from archive_service import AS_STORED, JSON, ArchiveService, indexed_orthanc
 from datasets import KINDS, Instance, ct_study, read, same
 from dicomweb_client.api import DICOMwebClient
 from odd_pixels import FRAMES, ODD, frames_there
@@ -21,7 +21,6 @@ from proxy_server import parts_of
 from pydicom import dcmread
 from servers import Postgres
 
-AS_STORED = "application/dicom; transfer-syntax=*"
 MANY_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 

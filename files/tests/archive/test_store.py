@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from archive_service import ArchiveService
-from datasets import Instance, ct_study
+from archive_service import AS_STORED, JSON, ArchiveService
+from datasets import Instance, ct_study, read
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=b0und'
 
@@ -149,6 +151,39 @@ def test_pieces_of_any_size(archive: ArchiveService, study: list[Instance]) -> N
 
     for size in (7, 1000, 1 << 20):
         assert archive.post(pieces(size), TYPE).status_code == 200
+
+
+def test_each_outcome_is_true_whoever_else_stores(archive: ArchiveService, tmp_path: Path) -> None:
+    """Large and small ones, some of which are none, by several clients at once, one of whom breaks off."""
+
+    def files(client: int) -> list[bytes]:
+        made = []
+        for number, rows in enumerate((16, 512, 8, 700, 64, 16, 900, 32)):
+            directory = tmp_path / f"{client}-{number}"
+            directory.mkdir()
+            made += [*contents(ct_study(3, directory, rows)), b"none" * rows]
+        return made
+
+    def ask(given: list[bytes], end: int) -> tuple[int, dict[str, Any]]:
+        answer = archive.post(iter([body(given)[:end]]), TYPE)
+        return answer.status_code, answer.json()
+
+    clients = [files(client) for client in range(4)]
+    ends = [-1, -1, -1, sum(map(len, clients[3])) // 2]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(ask, clients, ends))
+    assert [status for status, _ in answers] == [202, 202, 202, 400]
+    for given, (_, told) in zip(clients, answers, strict=True):
+        by_uid = {read(content).SOPInstanceUID: content for content in given if not content.startswith(b"none")}
+        taken = [item["00081190"]["Value"][0].removeprefix(archive.url) for item in told["00081199"]["Value"]]
+        assert 0 < len(taken) <= 24
+        for path in taken:
+            study, uid = path.split("/")[2], path.split("/")[4]
+            found = archive.get(f"/studies/{study}/instances?SOPInstanceUID={uid}", JSON).json()
+            url = found[0]["00081190"]["Value"][0].removeprefix(archive.url)
+            assert archive.get(url, AS_STORED).content == by_uid[uid]
+    assert [len(told["00081199"]["Value"]) for _, told in answers[:3]] == [24] * 3
+    assert [len(told["00081198"]["Value"]) for _, told in answers[:3]] == [8] * 3
 
 
 def test_a_full_disk_takes_nothing(archive: ArchiveService, study: list[Instance], tmp_path: Path) -> None:
