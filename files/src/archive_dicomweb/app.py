@@ -77,9 +77,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
     files = Files(chosen.storage, chosen.work_directory, orthanc)
     kept = Kept(chosen.metadata_directory, chosen.metadata_megabytes * 1_000_000)
-    wado = KeptWado(Archive(index, files), index, kept)
+    archive = Archive(index, files)
+    wado = KeptWado(archive, index, kept)
     uploads = Uploads(chosen.orthanc_url, user, password)
-    storing = Storing(uploads, files, chosen.max_body_megabytes * 1_000_000, chosen.no_space_file)
+    storing = Storing(uploads, archive, files, chosen.max_body_megabytes * 1_000_000, chosen.no_space_file)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -13,12 +13,15 @@ from http.client import HTTPException
 from pathlib import Path
 
 from dicomweb.errors import RequestError
+from dicomweb.instances import Scope
 from dicomweb.retrieval_request import checked_uid
-from dicomweb.stow import CANNOT_UNDERSTAND, MISMATCH, REFUSED, Given, answered, identify, receive
+from dicomweb.stow import CANNOT_UNDERSTAND, DUPLICATE, MISMATCH, REFUSED, Given, answered, identify, receive
 from service.free_space import check_space, refused
 from starlette.requests import Request
 from starlette.responses import Response
 
+from archive_dicomweb.archive import Archive
+from archive_dicomweb.duplicates import is_same_instance
 from archive_dicomweb.files import Files
 from archive_dicomweb.uploads import Answer, Uploads
 
@@ -30,8 +33,9 @@ _MOST_AT_ONCE = 16
 class Storing:
     """Takes requests of at most `most` bytes."""
 
-    def __init__(self, uploads: Uploads, files: Files, most: int, no_space_file: Path | None) -> None:
+    def __init__(self, uploads: Uploads, archive: Archive, files: Files, most: int, no_space_file: Path | None) -> None:
         self._uploads = uploads
+        self._archive = archive
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, "store")
         self._files = files
         self._most = most
@@ -61,14 +65,29 @@ class Storing:
         self._uploads.close()
 
     async def _take(self, study: str, each: Given) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._taken, study, each)
+        is_there = await asyncio.get_running_loop().run_in_executor(self._threads, self._taken, study, each)
+        if is_there and not await self._is_same(each):
+            each.refuse(DUPLICATE, "the archive has another instance under its UID, and doesn't replace it", _LOG)
 
-    def _taken(self, study: str, each: Given) -> None:
+    async def _is_same(self, each: Given) -> bool:
+        """Return whether the archive has this instance, or whether that can't be told."""
+        scope = Scope(each.study, "", each.uid)
+        with contextlib.suppress(RequestError):
+            async with self._archive.open(scope) as source:
+                # Several patients may have it.
+                async for instance in source.each(Scope(each.study)):
+                    await source.whole(instance)
+                    if await asyncio.to_thread(is_same_instance, instance.path, each.path):
+                        return True
+                return False
+        return True
+
+    def _taken(self, study: str, each: Given) -> bool:
+        """Have Orthanc store an instance, if it is one; return whether Orthanc says that it has it already."""
         identify([each], study, _LOG)
-        if each.status is None:
-            self._send(each)
+        return each.status is None and self._send(each)
 
-    def _send(self, each: Given) -> None:
+    def _send(self, each: Given) -> bool:
         try:
             answer = self._uploads.send(each.path)
         except (OSError, HTTPException) as error:
@@ -78,12 +97,14 @@ class Storing:
         said = _said(answer)
         if answer.status == 200 and said.get("Status") in ("Success", "AlreadyStored"):
             each.status = 0
-        elif answer.status == 200:
+            return said["Status"] == "AlreadyStored"
+        if answer.status == 200:
             each.refuse(REFUSED, f"Orthanc doesn't take it: {said.get('Status', 'no reason given')}", _LOG)
         else:
             reasons = {400: CANNOT_UNDERSTAND, 404: MISMATCH}
             why = f"Orthanc answers {answer.status}: {said.get('Details') or said.get('Message') or 'no reason given'}"
             each.refuse(reasons.get(answer.status, REFUSED), why, _LOG)
+        return False
 
 
 def _said(answer: Answer) -> dict[str, str]:

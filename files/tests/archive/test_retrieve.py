@@ -215,7 +215,7 @@ def test_what_orthanc_compresses_or_keeps_elsewhere_comes_by_orthanc(postgres: P
     work.mkdir()
     user = {"ARCHIVE_DICOMWEB_ORTHANC_USER": "site", "ARCHIVE_DICOMWEB_ORTHANC_PASSWORD": "a pass:word"}
     asking = {"AuthenticationEnabled": True, "RegisteredUsers": {"site": "a pass:word"}}
-    orthanc = indexed_orthanc(directory, postgres, "compressed", StorageCompression=True, **asking)
+    orthanc = indexed_orthanc(directory, postgres, "compressed", StorageCompression=True, OverwriteInstances=False, **asking)
     service = ArchiveService(work, orthanc, postgres.uri("compressed"), **user)
     try:
         study = ct_study(2, tmp_path, 64)
@@ -229,6 +229,14 @@ def test_what_orthanc_compresses_or_keeps_elsewhere_comes_by_orthanc(postgres: P
         assert service.get(f"{url}/rendered", "image/png").status_code == 200
         assert service.found(f"{url}/instances?Rows=64")
         assert read(service.get(study[0].url, "application/dicom").content).Rows == 64
+        # Again, and another one under its UID, which isn't stored.
+        assert service.post(study[0].path.read_bytes(), "application/dicom").status_code == 200
+        study[0].dataset.PatientComments = "another"
+        study[0].dataset.save_as(tmp_path / "another.dcm")
+        answer = service.post((tmp_path / "another.dcm").read_bytes(), "application/dicom")
+        assert answer.status_code == 409
+        assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0x0111]
+        assert service.get(study[0].url, AS_STORED).content == study[0].path.read_bytes()
         assert not list((work / "work").iterdir())
     finally:
         service.stop()
