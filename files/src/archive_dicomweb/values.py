@@ -66,7 +66,8 @@ def misread(attributes: Dataset) -> frozenset[str]:
 
 def _is_misread(value: Any) -> bool:
     if isinstance(value, dict):
-        return any(value.get(group, "").isascii() and value.get(group) for group in NAME_GROUPS[1:])
+        groups = [value.get(group, "") for group in NAME_GROUPS]
+        return any(group and group.isascii() for group in groups[1:]) or any(map(_is_misread, groups))
     return isinstance(value, str) and _CODE_EXTENSION.search(value) is not None
 
 

@@ -288,6 +288,7 @@ def test_metrics_are_those_of_all_workers(archive: ArchiveService, tmp_path: Pat
         ("ISO 2022 IR 6/ISO 2022 IR 87", "Yamada^Hanako=山田^花子=やまだ^はなこ", "胸部CT", ["*花子*", "yamada^hanako", "*はなこ"]),
         ("ISO 2022 IR 6/ISO 2022 IR 87", "Suzuki^Jirou", "頭部MRI", ["suzuki^*"]),
         ("/ISO 2022 IR 87", "Tanaka^Ken=田中^健", "腹部", ["*田中*"]),
+        ("ISO 2022 IR 6/ISO 2022 IR 87", "やまだ^たろう", "腹部", ["*やまだ*", "やまだ^たろう"]),
         ("ISO 2022 IR 6/ISO 2022 IR 149", "Hong^Gildong=洪^吉洞=홍^길동", "가슴", ["*吉洞*", "*길동"]),
         ("ISO_IR 100/ISO 2022 IR 87", "Äb^Cé=山本^Ä", "é", ["*山本*"]),
     ],
