@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from archive_dicomweb.archive import Archive
 from archive_dicomweb.files import Files
-from archive_dicomweb.index import Index, read_only
+from archive_dicomweb.index import Index, make_ready
 from archive_dicomweb.kept import Kept
 from archive_dicomweb.metadata import KeptWado
 from archive_dicomweb.plugin import Plugin
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     chosen = settings or read_settings(Settings)
     uri = chosen.database_uri.get_secret_value()
     pool = make_pool(
-        uri, "archive_dicomweb", chosen.database_connections, chosen.database_patience, chosen.statement_seconds, read_only
+        uri, "archive_dicomweb", chosen.database_connections, chosen.database_patience, chosen.statement_seconds, make_ready
     )
     index = Index(pool, chosen.statement_seconds)
     user, password = chosen.orthanc_user, chosen.orthanc_password.get_secret_value()

@@ -7,6 +7,7 @@ its files (`attachedfiles`).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -263,7 +264,7 @@ def _tags_of(signature: str) -> frozenset[str]:
     return frozenset("".join(pair).upper() for pair in _TAG.findall(signature))
 
 
-async def read_only(connection: Connection) -> None:
+async def make_ready(connection: Connection) -> None:
     """Have a new connection's transactions see one view of the database, and its other statements stand by themselves.
 
     Tables are read by their indexes: while an archive is filled, the database takes them for as small as they were.
@@ -272,6 +273,20 @@ async def read_only(connection: Connection) -> None:
     await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
     await connection.set_read_only(True)
     await connection.execute("SET enable_seqscan = off")
+    # There is no index yet, or one of another version.
+    with contextlib.suppress(psycopg.Error):
+        await _prepare(connection)
+
+
+async def _prepare(connection: Connection) -> None:
+    """Have the statements of retrievals prepared, and what they need read, before somebody waits for it."""
+    study, series, instance = Scope("0"), Scope("0", "0"), Scope("0", "0", "0")
+    for scope in (study, series, instance):
+        await _files(connection, scope)
+    for scope in (study, series):
+        await _members(connection, scope)
+        await _signature(connection, scope, with_tags=False)
+    await _signature(connection, study, with_tags=True)
 
 
 async def _identifiers(connection: Connection, scope: Scope) -> list[str]:
