@@ -18,6 +18,7 @@ from dicomweb.attributes import is_uid
 from dicomweb.dataset import element, values, write_json
 from dicomweb.errors import RequestError
 from dicomweb.http import RETRY_AFTER, accept_of, public_url, warning_headers
+from dicomweb.instances import Scope
 from dicomweb.multipart import read_parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type
@@ -40,6 +41,7 @@ class Given:
     number: int
     """Of the part, from 1 on."""
     study: str = ""
+    series: str = ""
     uid: str = ""
     sop_class: str = ""
     syntax: str = ""
@@ -190,10 +192,10 @@ def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
         except Exception as error:
             each.refuse(CANNOT_UNDERSTAND, f"no DICOM file that can be read ({str(error)[:100]})", log)
             continue
-        each.study, each.uid, each.sop_class = texts[_STUDY], texts[_UID], texts[_CLASS]
-        if not (each.study and each.uid and each.sop_class and texts[_SERIES]):
+        each.study, each.series, each.uid, each.sop_class = texts[_STUDY], texts[_SERIES], texts[_UID], texts[_CLASS]
+        if not (each.study and each.uid and each.sop_class and each.series):
             each.refuse(MISMATCH, "it lacks one of its UIDs", log)
-        elif wrong := next((uid for uid in (each.study, texts[_SERIES], each.uid) if not is_uid(uid)), None):
+        elif wrong := next((uid for uid in (each.study, each.series, each.uid) if not is_uid(uid)), None):
             each.refuse(CANNOT_UNDERSTAND, f"{wrong[:80]!r} is no UID: digits and dots, at most 64", log)
         elif study and each.study != study:
             each.refuse(MISMATCH, f"it is of study {each.study:.64}", log)
@@ -227,7 +229,7 @@ def _described(given: list[Given], base: str, study: str) -> dict[str, Any]:
     stored, failed = [], []
     for each in given:
         if each.is_stored:
-            url = f"{base}studies/{each.study}/instances/{each.uid}"
+            url = Scope(each.study, each.series, each.uid).address(base)
             warning = {"00081196": element("US", each.status)} if each.status else {}
             stored.append(reference(each) | {"00081190": element("UR", url)} | warning)
         else:
