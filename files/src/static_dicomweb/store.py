@@ -12,6 +12,8 @@ from static_dicomweb.composition import composed, is_composed_of
 from static_dicomweb.layout import SHARED_NAME, Layout
 from static_dicomweb.render import Rendered
 
+_TRIES = 10
+
 
 class Store:
     """Writes a number of instances, which have their place after `settle`: synced together, which is faster than one by one."""
@@ -71,15 +73,25 @@ class Store:
             self._layout.sync()
         for path in self._shared[study]:
             if new := self._written.get(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                new.replace(path)
+                _put(new, path)
+
+
+def _put(new: Path, place: Path) -> None:
+    """Give what is new its place, also where its directory is removed just then. Raises OSError where the disk doesn't take it."""
+    for left in reversed(range(_TRIES)):
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            new.replace(place)
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
 
 
 def _moved(new: Path, place: Path) -> bool:
     """Give a directory its place; return whether that wasn't taken. Raises OSError where the disk doesn't take it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        new.rename(place)
+        _put(new, place)
     except OSError:
         if not place.is_dir():
             raise
@@ -102,4 +114,10 @@ def has(directory: Path, content: bytes) -> bool | None:
     """Return whether an instance's directory has just this file; None where there is no such directory."""
     if not os.path.isdir(directory):
         return None
-    return is_composed_of(content, dicom(directory))
+    try:
+        return is_composed_of(content, dicom(directory))
+    except FileNotFoundError:
+        if os.path.isdir(directory):
+            raise
+        # It was removed meanwhile.
+        return None
