@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,10 +95,16 @@ class Archive:
         """Return what C-MOVE sends of the study to a Storage SCP that runs meanwhile."""
         received: list[Dataset] = []
         model = StudyRootQueryRetrieveInformationModelMove
-        with storage_scp(received), self.association([(model, [])]) as association:
+        with storage_scp(received, self._own_address()), self.association([(model, [])]) as association:
             answers = list(association.send_c_move(study_of(wanted), self.calling, model))
         assert answers[-1][0].Status == 0, answers
         return received
+
+    def _own_address(self) -> str:
+        """Return the address by which the archive reaches this machine: other tests listen at the same port by theirs."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connected:
+            connected.connect((self.address, self.port))
+            return str(connected.getsockname()[0])
 
 
 def study_of(dataset: Dataset) -> Dataset:
@@ -118,14 +125,14 @@ def keep(received: list[Dataset]) -> Callable[[Any], int]:
 
 
 @contextmanager
-def storage_scp(received: list[Dataset]) -> Iterator[None]:
-    """A Storage SCP at PORT that takes every storage class in every transfer syntax."""
+def storage_scp(received: list[Dataset], address: str) -> Iterator[None]:
+    """A Storage SCP at PORT of an address of this machine that takes every storage class in every transfer syntax."""
     entity = AE(ae_title=AET)
     # Where several are proposed, an SCP takes its first: the compressed ones stand before the plain.
     syntaxes = list(reversed(AllTransferSyntaxes))
     for context in StoragePresentationContexts:
         entity.add_supported_context(str(context.abstract_syntax), syntaxes)
-    server = entity.start_server(("0.0.0.0", PORT), block=False, evt_handlers=[(evt.EVT_C_STORE, keep(received))])
+    server = entity.start_server((address, PORT), block=False, evt_handlers=[(evt.EVT_C_STORE, keep(received))])
     try:
         yield
     finally:
