@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from archive_dicomweb import duplicates
 from archive_dicomweb.duplicates import is_same_instance
 from datasets import PYDICOM_FILES
 from pydicom import dcmread
@@ -54,3 +55,20 @@ def test_it_is_another_one(tmp_path: Path) -> None:
     (tmp_path / "4.dcm").write_bytes(path.read_bytes()[:20_000])
     (tmp_path / "5.dcm").write_bytes(b"none")
     assert [is_same_instance(path, tmp_path / f"{number}.dcm") for number in range(7)] == [False] * 7
+
+
+def test_what_would_fill_the_memory_is_compared_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = dcmread(FILES["CT_small.dcm"])
+    large.NumberOfFrames, large.PixelData = 2100, large.PixelData * 2100
+    large.save_as(tmp_path / "large.dcm")
+    large.file_meta.ImplementationVersionName = "ANOTHER"
+    large.save_as(tmp_path / "same.dcm", enforce_file_format=True)
+    large.PatientComments = "another"
+    large.save_as(tmp_path / "another.dcm")
+    deflated = FILES["image_dfl.dcm"]
+    (tmp_path / "deflated.dcm").write_bytes(deflated.read_bytes()[:-2])
+    monkeypatch.setattr(duplicates, "_contents", lambda *_: pytest.fail("it was read"))
+    assert is_same_instance(tmp_path / "large.dcm", tmp_path / "same.dcm")
+    assert not is_same_instance(tmp_path / "large.dcm", tmp_path / "another.dcm")
+    assert is_same_instance(deflated, deflated)
+    assert not is_same_instance(deflated, tmp_path / "deflated.dcm")
