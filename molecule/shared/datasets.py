@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,8 @@ KINDS = {
     "ecg": "waveform_ecg.dcm",
     "pdf": "",
 }
+
+_UNDEFINED = 0xFFFFFFFF
 
 # Every DICOM file that comes inside pydicom's wheel. Its get_testdata_files() asks the internet for others each time it is called,
 # and waits a minute where there is none.
@@ -109,6 +112,17 @@ def of_kind(kind: str, directory: Path) -> Instance:
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return saved(named(dataset), directory)
+
+
+def with_nested_sequences(levels: int, directory: Path) -> Instance:
+    """Return an instance of sequences within each other: its dataset is what it is without them, since pydicom can't read many."""
+    instance = of_kind("ct", directory)
+    content = instance.path.read_bytes()
+    pixels = content.index(struct.pack("<HH", 0x7FE0, 0x0010))
+    begin = struct.pack("<HH2sHIHHI", 0x0040, 0xA730, b"SQ", 0, _UNDEFINED, 0xFFFE, 0xE000, _UNDEFINED)
+    end = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    instance.path.write_bytes(content[:pixels] + begin * levels + end * levels + content[pixels:])
+    return instance
 
 
 def ct_study(count: int, directory: Path, rows: int = 512, **attributes: str) -> list[Instance]:

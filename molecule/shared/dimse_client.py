@@ -6,11 +6,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, AllTransferSyntaxes
-from pynetdicom import AE, StoragePresentationContexts, build_role, evt
+from pynetdicom import AE, StoragePresentationContexts, _config, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
@@ -19,6 +21,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+# Files are sent as they are.
+_config.STORE_SEND_CHUNKED_DATASET = True
 # As inventory/group_vars/all/site.yml of the scenario names them to the archive.
 AET, PORT = "TESTS", 11113
 
@@ -52,6 +56,12 @@ class Archive:
         syntax = dataset.file_meta.TransferSyntaxUID
         with self.association([(dataset.SOPClassUID, [syntax])]) as association:
             return int(association.send_c_store(dataset).Status)
+
+    def store_file(self, path: Path) -> int:
+        """Return the status of a C-STORE of a file's dataset as its bytes are."""
+        meta = read_file_meta_info(path)
+        with self.association([(meta.MediaStorageSOPClassUID, [meta.TransferSyntaxUID])]) as association:
+            return int(association.send_c_store(str(path)).Status)
 
     def tried(self, dataset: Dataset) -> int | None:
         """Return the status of a C-STORE, None where the association is refused or aborted: either way the sender keeps it."""

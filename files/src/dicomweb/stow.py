@@ -22,6 +22,7 @@ from dicomweb.instances import Scope
 from dicomweb.multipart import read_parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type
+from dicomweb.nesting import refuse_deep
 
 _STUDY, _SERIES, _UID, _CLASS = _IDENTITY = (0x0020000D, 0x0020000E, 0x00080018, 0x00080016)
 _MOST_INSTANCES = 10_000
@@ -189,6 +190,8 @@ def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
                 each.syntax = read_syntax(file)
                 each.start = file.tell()
                 texts = read_texts_of(file, each.syntax, _IDENTITY)
+                file.seek(each.start)
+                refuse_deep(file, each.syntax)
         except Exception as error:
             each.refuse(CANNOT_UNDERSTAND, f"no DICOM file that can be read ({str(error)[:100]})", log)
             continue

@@ -22,6 +22,7 @@ from dicomweb.matching import test_of as matches
 from dicomweb.multipart import read_parts
 from dicomweb.native_xml import read_xml
 from dicomweb.negotiation import answer_type, body_type
+from dicomweb.nesting import refuse_deep
 from dicomweb.query import parse_query
 from dicomweb.retrieval_request import rendering
 from dimse.part10 import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, decoded, encoded, read_syntax, read_texts, read_texts_slowly
@@ -140,6 +141,17 @@ PARSERS = {
             else [dataset(syntax)],
             # Who calls it names the instance as one that can't be read.
             (Exception,),
+            examples=10 if syntax == DEFLATED else 60,
+        )
+        for syntax in (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
+    },
+    **{
+        f"nesting {syntax}": Parser(
+            lambda content, syntax=syntax: refuse_deep(BytesIO(content), syntax),  # type: ignore[misc]
+            [deflated(dataset(EXPLICIT)), deflated(bytes(50 << 20)), deflated(SMALL * (2 << 20))]
+            if syntax == DEFLATED
+            else [dataset(syntax)],
+            (ValueError,),
             examples=10 if syntax == DEFLATED else 60,
         )
         for syntax in (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)

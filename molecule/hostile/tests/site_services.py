@@ -9,7 +9,8 @@ from hosts import Host
 _PROGRAM = r"""
 show() { systemctl show --value --property="$1" "$unit"; }
 for unit in $(systemctl list-units --type=service --state=running --plain --no-legend \
-    'orthanc@*' 'pyupsrs*' 'nginx*' 'haproxy*' 'postgresql@*' 'static-dicomweb*' 'dicomweb-proxy*' | cut -d' ' -f1); do
+    'orthanc@*' 'archive-dicomweb*' 'pyupsrs*' 'nginx*' 'haproxy*' 'postgresql@*' 'static-dicomweb*' \
+    'dicomweb-proxy*' | cut -d' ' -f1); do
   group=$(show ControlGroup)
   peaks=0
   for process in $(cat "/sys/fs/cgroup$group/cgroup.procs" "/sys/fs/cgroup/systemd$group/cgroup.procs" 2>/dev/null); do

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from attacker import connected, first_statuses, head, is_closed
-from datasets import Instance, ct_study, of_kind
+from datasets import Instance, ct_study, of_kind, with_nested_sequences
 from hosts import Host
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from site_services import services
@@ -105,6 +105,13 @@ def test_an_archive_that_unfolds(host: Host) -> None:
     assert host.web.request("POST", "~/instances", data=packed.getvalue()).status_code == 404
     assert host.web.stow([packed.getvalue()]).status_code in (400, 409)
     assert host.web.stow([packed.getvalue()], path=f"{STATIC}/studies").status_code in (400, 409)
+
+
+@pytest.mark.parametrize("place", ["/studies", f"{STATIC}/studies"])
+def test_sequences_within_each_other(host: Host, place: str, tmp_path: Path) -> None:
+    for levels, status in ((8, 200), (24, 200), (25, 409), (1000, 409), (100_000, 409)) * 2:
+        answer = host.web.stow([with_nested_sequences(levels, tmp_path).path.read_bytes()], path=place)
+        assert answer.status_code == status, (levels, answer.text[:500])
 
 
 def test_a_name_given_twice(worklist: Client) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from attacker import connected, is_closed
-from datasets import of_kind
+from datasets import of_kind, with_nested_sequences
 from dimse_client import Archive
 from hosts import Host
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -92,6 +92,15 @@ def test_a_command_without_an_end(host: Host, peer: tuple[int, str], fragment: b
             connection.sendall(pdu)
             if time.monotonic() > end:
                 break
+
+
+@pytest.mark.parametrize("levels", [8, 50, 1500])
+def test_sequences_within_each_other(host: Host, peer: tuple[int, str], levels: int, tmp_path: Path) -> None:
+    port, title = peer
+    for _ in range(4):
+        assert Archive(host.address, port, title).store_file(with_nested_sequences(levels, tmp_path).path) == 0
+    # dicomwebscp reads what has come once nothing more comes.
+    time.sleep(5)
 
 
 def test_a_dataset_that_unfolds(host: Host, peer: tuple[int, str], tmp_path: Path) -> None:

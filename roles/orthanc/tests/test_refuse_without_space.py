@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from datasets import Instance, of_kind
+from datasets import Instance, of_kind, with_nested_sequences
 from dimse_client import Archive
 from orthanc_server import OrthancServer
 from pydicom.uid import UID
@@ -21,6 +21,28 @@ end
 @pytest.fixture
 def instance(tmp_path: Path) -> Instance:
     return of_kind("ct", tmp_path)
+
+
+@pytest.mark.parametrize("has_other", [False, True], ids=["alone", "beside a script of the site"])
+@pytest.mark.parametrize("reason", ["", "/var/lib has less than 2048 MB free\n"], ids=["with space", "without"])
+def test_nested_sequences_dont_end_it(tmp_path: Path, reason: str, has_other: bool) -> None:
+    """Orthanc gives an instance to a filter on a stack that it doesn't let grow."""
+    told, other, built, data = (tmp_path / name for name in ("told", "other.lua", "built", "data"))
+    built.mkdir()
+    data.mkdir()
+    other.write_text(OTHER)
+    if reason:
+        told.write_text(reason)
+    script = rendered("orthanc", "refuse-without-space.lua.j2", built, {"orthanc_no_space_file": str(told)})
+    orthanc = OrthancServer(data, "ARCHIVE", LuaScripts=[*([str(other)] if has_other else []), str(script)])
+    archive = Archive("127.0.0.1", orthanc.dicom_port, "ARCHIVE")
+    try:
+        for levels in (8, 50, 1500) * 2:
+            assert archive.store_file(with_nested_sequences(levels, tmp_path).path) == (0xA700 if reason else 0)
+            assert orthanc.process.poll() is None
+        assert orthanc.instance_count() == (0 if reason else 6)
+    finally:
+        orthanc.stop()
 
 
 def test_it_refuses_by_every_way_and_the_sites_own_script_goes_on(instance: Instance, tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""Sequences within sequences: as deep as reports have them they are taken, however they are written, and no deeper."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from datasets import PYDICOM_FILES
+from dicomweb.nesting import DEEPEST, TooDeepError, refuse_deep
+from dimse.part10 import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, file_head, read_syntax
+
+UNDEFINED = 0xFFFFFFFF
+ENDS = struct.pack("<HHI", 0xFFFE, 0xE00D, 0), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+REST = struct.pack("<HH2sH2s", 0x0040, 0xDB00, b"CS", 2, b"1 ")
+
+
+def item(content: bytes, length: int | None = None, order: str = "<") -> bytes:
+    return struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(content) if length is None else length) + content
+
+
+def explicit(content: bytes, levels: int) -> bytes:
+    for _ in range(levels):
+        content = struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, len(item(content))) + item(content)
+    return content
+
+
+def undefined(content: bytes, levels: int) -> bytes:
+    begin = struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, UNDEFINED) + item(b"", UNDEFINED)
+    return begin * levels + content + b"".join(ENDS) * levels
+
+
+def implicit(content: bytes, levels: int) -> bytes:
+    for _ in range(levels):
+        content = struct.pack("<HHI", 0x0041, 0x1001, len(item(content))) + item(content)
+    return content
+
+
+def implicit_undefined(content: bytes, levels: int) -> bytes:
+    begin = struct.pack("<HHI", 0x0040, 0xA730, UNDEFINED) + item(b"", UNDEFINED)
+    return begin * levels + content + b"".join(ENDS) * levels
+
+
+def unknown(content: bytes, levels: int) -> bytes:
+    """A sequence that somebody has sent as UN: what is in it is implicit (PS3.5 6.2.2)."""
+    inner = item(implicit_undefined(b"", levels - 1), UNDEFINED) + b"".join(ENDS)
+    return struct.pack("<HH2sHI", 0x0041, 0x1001, b"UN", 0, UNDEFINED) + inner + content
+
+
+def unknown_of_a_length(content: bytes, levels: int) -> bytes:
+    inner = item(implicit(b"", levels - 1))
+    return struct.pack("<HH2sHI", 0x0041, 0x1001, b"UN", 0, len(inner)) + inner + content
+
+
+def big(content: bytes, levels: int) -> bytes:
+    for _ in range(levels):
+        inner = item(content, order=">")
+        content = struct.pack(">HH2sHI", 0x0040, 0xA730, b"SQ", 0, len(inner)) + inner
+    return content
+
+
+def deflated(content: bytes, levels: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(explicit(content, levels)) + packer.flush()
+
+
+def after_pixels(content: bytes, levels: int) -> bytes:
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, UNDEFINED) + item(b"") + item(bytes(1000)) + ENDS[1]
+    return (
+        content + pixels + struct.pack("<HH2sHI", 0xFFFA, 0xFFFA, b"SQ", 0, UNDEFINED) + item(explicit(b"", levels - 1)) + ENDS[1]
+    )
+
+
+def implicit_that_is_told_as_explicit(content: bytes, levels: int) -> bytes:
+    del content
+    return implicit_undefined(struct.pack("<HHI2s", 0x0040, 0xDB00, 2, b"1 "), levels)
+
+
+WAYS = {
+    explicit: EXPLICIT,
+    undefined: EXPLICIT,
+    implicit: IMPLICIT,
+    implicit_undefined: IMPLICIT,
+    unknown: EXPLICIT,
+    unknown_of_a_length: EXPLICIT,
+    big: BIG_ENDIAN,
+    deflated: DEFLATED,
+    after_pixels: EXPLICIT,
+    implicit_that_is_told_as_explicit: EXPLICIT,
+}
+
+
+def file_of(content: bytes, syntax: str) -> BytesIO:
+    head = file_head("1.2.840.10008.5.1.4.1.1.88.33", "1.2.3", syntax)
+    file = BytesIO(head + content)
+    file.seek(len(head))
+    return file
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_deeper_ones_are_refused(way: object) -> None:
+    syntax = WAYS[way]  # type: ignore[index]
+    rest = REST if syntax == EXPLICIT else b""
+    refuse_deep(file_of(way(rest, DEEPEST), syntax), syntax)  # type: ignore[operator]
+    for levels in (DEEPEST + 1, 100, 5000):
+        with pytest.raises(TooDeepError):
+            refuse_deep(file_of(way(rest, levels), syntax), syntax)  # type: ignore[operator]
+
+
+def test_many_beside_each_other_are_not_deep() -> None:
+    one = explicit(REST, 3)
+    beside = struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, len(item(one)) * 1000) + item(one) * 1000
+    refuse_deep(file_of(beside, EXPLICIT), EXPLICIT)
+
+
+@pytest.mark.parametrize("path", PYDICOM_FILES, ids=lambda path: path.name)
+def test_files_as_there_are_pass(path: Path) -> None:
+    try:
+        pydicom.dcmread(path)
+        with path.open("rb") as file:
+            syntax = read_syntax(file)
+    except Exception:
+        pytest.skip("no DICOM file that says its transfer syntax")
+    with path.open("rb") as file:
+        read_syntax(file)
+        refuse_deep(file, syntax)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (bytes(300 << 20), "inflates to more than 256 MB"),
+        (struct.pack("<HH2sH", 0x0008, 0x0005, b"CS", 0) * 1_100_000, "inflates to more than 1,000,000 elements"),
+    ],
+    ids=["large", "many"],
+)
+def test_what_unfolds_is_refused(content: bytes, why: str) -> None:
+    begin = struct.pack("<HH2sHI", 0x0009, 0x1001, b"OB", 0, len(content)) if not any(content[:8]) else b""
+    with pytest.raises(ValueError, match=why):
+        refuse_deep(file_of(deflated(begin + content, 0), DEFLATED), DEFLATED)
