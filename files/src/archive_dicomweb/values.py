@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any
 
 from dicomweb.attributes import DECIMAL_VRS, INTEGER_VRS, NAME_GROUPS, is_tag, usual_vr
 from dicomweb.dataset import Dataset, element
+from dicomweb.model_values import number_of
 
-_WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 # VRs of one value, in which a backslash is a character (PS3.5 6.2).
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
 # What is left of code extensions (PS3.5 6.1.2.5.1) without their escape characters: there and back, or Korean and Chinese.
@@ -38,19 +37,8 @@ def _value(vr: str, text: str) -> Any:
         groups = (group.rstrip(" ") for group in plain.split("="))
         return {name: group for name, group in zip(NAME_GROUPS, groups, strict=False) if group} or None
     if vr in INTEGER_VRS | DECIMAL_VRS:
-        return _number(plain)
+        return number_of(vr, plain)
     return plain
-
-
-def _number(text: str) -> int | float | str | None:
-    """Return a number; what is none stays as it is stored (PS3.18 F.2.3.1), what JSON has no number for is nothing."""
-    if _WHOLE.fullmatch(text):
-        return int(text)
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else None
 
 
 def misread(attributes: Dataset) -> frozenset[str]:

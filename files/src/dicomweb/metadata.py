@@ -13,8 +13,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from dicomweb.attributes import BULK_VRS, usual_vr, vrs_of
+from dicomweb.dataset import element as made_element
 from dicomweb.errors import LostError, RequestError
 from dicomweb.frame_table import PIXEL_KEYWORDS
+from dicomweb.model_values import numbers_of, values_of
 
 # What is larger stays in the file until it is asked for by itself.
 _LARGEST_INLINE, LARGEST_TEXT = 1024, 4096
@@ -54,7 +56,7 @@ def _model(dataset: Dataset, bulk_url: str, outer_characters: Any) -> dict[str, 
         raw = dataset.get_item(tag, keep_deferred=True)
         key = None
         if isinstance(raw, RawDataElement):
-            vr = raw.VR or usual_vr(name)
+            vr = _vr_of(raw, name)
             size = raw.length if raw.value is None else len(raw.value)
             if vr != "SQ" and size > (0 if name in PIXELS else LARGEST_TEXT):
                 made[name] = {"vr": vr, "BulkDataURI": f"{bulk_url}{name}"}
@@ -64,8 +66,6 @@ def _model(dataset: Dataset, bulk_url: str, outer_characters: Any) -> dict[str, 
         attribute = _remembered.get(key) if key else None
         if attribute is None:
             attribute = _read_attribute(dataset, tag, f"{bulk_url}{name}", characters)
-            if attribute is None:
-                continue
             if key:
                 if len(_remembered) >= _MOST_REMEMBERED:
                     _remembered.clear()
@@ -83,6 +83,11 @@ def _raw_value(dataset: Dataset, tag: str) -> Any:
     return value if isinstance(value, (bytes, str)) else str(value)
 
 
+def _vr_of(raw: RawDataElement, name: str) -> str:
+    """Return an element's VR; where it doesn't say it, or pydicom says several, the usual one."""
+    return usual_vr(name) if raw.VR is None or " or " in raw.VR else raw.VR
+
+
 def _stands_for_itself(raw: RawDataElement, name: str) -> bool:
     """Return whether an attribute is made of its bytes alone: not of a private creator, nor of whether pixels are signed."""
     if raw.value is None or len(raw.value) > _LARGEST_INLINE:
@@ -92,32 +97,35 @@ def _stands_for_itself(raw: RawDataElement, name: str) -> bool:
     return True
 
 
-def _read_attribute(dataset: Dataset, tag: BaseTag, url: str, characters: Any) -> dict[str, Any] | None:
+def _read_attribute(dataset: Dataset, tag: BaseTag, url: str, characters: Any) -> dict[str, Any]:
     raw = dataset.get_item(tag)
+    content = raw.value if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) else None
+    vr = _vr_of(raw, f"{tag:08X}") if isinstance(raw, RawDataElement) else ""
+    if vr in ("DS", "IS") and content is not None:
+        # pydicom refuses some of them, and rounds others.
+        return made_element(vr, *numbers_of(vr, content))
     try:
-        element = dataset[tag]
+        return _attribute(dataset[tag], content, url, characters)
     except Exception:
-        # Under a VR that is none, for one: its bytes are told.
-        content = raw.value if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) else b""
-        return {"vr": "UN"} | ({"InlineBinary": base64.b64encode(content).decode()} if content else {})
-    return _attribute(element, url, characters)
+        # What no VR allows, such as a tag of three bytes: its bytes are told.
+        return _binary("UN", content or b"")
 
 
-def _attribute(element: DataElement, url: str, characters: Any) -> dict[str, Any] | None:
+def _attribute(element: DataElement, content: bytes | None, url: str, characters: Any) -> dict[str, Any]:
     if element.VR == "SQ":
         listed = [_model(item, f"{url}.{number}.", characters) for number, item in enumerate(element.value or [], 1)]
         return {"vr": "SQ", "Value": listed} if listed else {"vr": "SQ"}
-    if element.VR in BULK_VRS and isinstance(element.value, bytes):
+    if isinstance(element.value, bytes):
+        # Where pydicom can't tell which of several VRs it has, it leaves the bytes.
+        vr = element.VR if element.VR in BULK_VRS else usual_vr(f"{element.tag:08X}")
         if len(element.value) > _LARGEST_INLINE:
-            return {"vr": element.VR, "BulkDataURI": url}
-        return {"vr": element.VR} | ({"InlineBinary": base64.b64encode(element.value).decode()} if element.value else {})
-    try:
-        made: dict[str, Any] = element.to_json_dict(None, 0)
-    except Exception:
-        # What no VR allows, such as letters in an IS: the attribute is told as it stands.
-        text = str(element.value)
-        return {"vr": "UN", "InlineBinary": base64.b64encode(text.encode()).decode()} if text else None
-    return made
+            return {"vr": vr, "BulkDataURI": url}
+        return _binary(vr if vr in BULK_VRS else "UN", element.value)
+    return made_element(element.VR, *values_of(element, content, has_character_set=bool(characters)))
+
+
+def _binary(vr: str, content: bytes) -> dict[str, Any]:
+    return {"vr": vr} | ({"InlineBinary": base64.b64encode(content).decode()} if content else {})
 
 
 def bulk_paths(attributes: dict[str, Any], before: str = "") -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,6 +16,8 @@ from dicomweb.errors import RequestError
 
 NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _NAME_PARTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
+# What no XML has, however it is written (XML 1.0, 2.2).
+_NO_CHARACTERS = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NUMBER_VRS = INTEGER_VRS | DECIMAL_VRS
 
 
@@ -86,7 +89,7 @@ def _read_name(group: ElementTree.Element) -> str:
 
 
 def write_xml(dataset: Dataset) -> bytes:
-    """Return a dataset as a NativeDicomModel in UTF-8."""
+    """Return a dataset as a NativeDicomModel in UTF-8. A character that XML can't have becomes U+FFFD, which says so."""
     root = ElementTree.Element("NativeDicomModel", {"xmlns": NAMESPACE, "xml:space": "preserve"})
     _write_attributes(root, dataset)
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
@@ -113,6 +116,10 @@ def _write_value(node: ElementTree.Element, vr: str, number: str, value: Any) ->
             parts = ElementTree.SubElement(name, group)
             for part, text in zip(_NAME_PARTS, value[group].split("^"), strict=False):
                 if text:
-                    ElementTree.SubElement(parts, part).text = text
+                    ElementTree.SubElement(parts, part).text = _possible(text)
     else:
-        ElementTree.SubElement(node, "Value", {"number": number}).text = "" if value is None else str(value)
+        ElementTree.SubElement(node, "Value", {"number": number}).text = "" if value is None else _possible(str(value))
+
+
+def _possible(text: str) -> str:
+    return _NO_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
