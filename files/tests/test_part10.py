@@ -57,6 +57,11 @@ def test_others_are_left_to_pydicom(patient: str) -> None:
     assert read_texts(content, ExplicitVRLittleEndian, TAGS) is None
 
 
+def test_several_values_are_one_text() -> None:
+    content = encoded(made(PatientID="A\\B"), ExplicitVRLittleEndian)
+    assert read_texts_slowly(BytesIO(content), ExplicitVRLittleEndian, TAGS)[TAGS[0]] == "A\\B"
+
+
 def test_a_beginning_that_ends_too_soon_is_told() -> None:
     content = encoded(made(), ExplicitVRLittleEndian)
     whole = read_texts(content, ExplicitVRLittleEndian, TAGS)

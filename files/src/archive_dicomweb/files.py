@@ -16,11 +16,16 @@ import httpx
 from dicomweb.dataset import Dataset
 from dicomweb.errors import LostError, RequestError
 from dicomweb.model_text import model_text
+from dimse.part10 import read_syntax, read_texts_of
 
 from archive_dicomweb.index import StoredFile
+from archive_dicomweb.values import is_misread_character_set
 
 # What `new` names, and nobody else.
 _NEW = re.compile(r"[0-9a-f]{32}")
+_CHARACTER_SET = 0x00080005
+# Whether Orthanc misreads an instance's character sets, some 150 bytes each.
+_MOST_REMEMBERED = 100_000
 _LOG = logging.getLogger("archive_dicomweb")
 
 
@@ -31,6 +36,7 @@ class Files:
         self._storage = storage
         self._work_directory = work_directory
         self._orthanc = orthanc
+        self._misread: dict[str, bool] = {}
 
     def path(self, uuid: str) -> Path:
         """Return where Orthanc keeps a file."""
@@ -81,6 +87,19 @@ class Files:
                     path.unlink(missing_ok=True)
         return made
 
+    async def misread(self, files: Sequence[StoredFile]) -> set[str]:
+        """Return the UUIDs of those whose character sets Orthanc misreads, of those that are stored as they are."""
+        return await asyncio.to_thread(lambda: {file.uuid for file in files if self._is_misread(file)})
+
+    def _is_misread(self, file: StoredFile) -> bool:
+        found = self._misread.get(file.uuid)
+        if found is None:
+            found = self.is_stored(file) and _has_misread_characters(self.path(file.uuid))
+            if len(self._misread) >= _MOST_REMEMBERED:
+                self._misread.clear()
+            self._misread[file.uuid] = found
+        return found
+
     def _stored_attributes(self, files: Iterable[StoredFile]) -> dict[str, Dataset]:
         """Return the same of those that are there as they are."""
         made = {}
@@ -100,6 +119,15 @@ def forget_unfinished(work_directory: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _has_misread_characters(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_misread_character_set(read_texts_of(file, read_syntax(file), [_CHARACTER_SET])[_CHARACTER_SET])
+    except Exception:
+        # What can't be read says nothing better than the index.
+        return False
 
 
 def _model(path: Path) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence, Set
 
 from dicomweb.dataset import Dataset, element, first
 from dicomweb.http import many_datasets, public_url, warning_headers
@@ -23,9 +23,11 @@ from archive_dicomweb.files import Files
 from archive_dicomweb.index import ALWAYS_INDEXED, SOP_CLASS, Index, Resource
 from archive_dicomweb.kept import Kept
 from archive_dicomweb.kept_answer import kept_answer
-from archive_dicomweb.values import misread
+from archive_dicomweb.values import doubtful, misread
 
 _PAGE = 500
+# Resources of a search of which it is looked into files whether the index has their texts rightly.
+_MOST_DOUBTED = 2000
 _MODALITIES, _SOP_CLASSES = "00080061", "00080062"
 _AVAILABILITY, _RETRIEVE_URL = "00080056", "00081190"
 _STUDY_SERIES, _STUDY_INSTANCES, _SERIES_INSTANCES = "00201206", "00201208", "00201209"
@@ -50,6 +52,7 @@ class Search:
         self._keys: dict[str, Matching] = {level: {} for level in self._levels}
         for tag, value in query.matching.items():
             self._keys[level_of(tag, lowest)][tag] = value
+        self._to_doubt = _MOST_DOUBTED
         self._tests: dict[str, Test] = {level: test_of(keys, fuzzy=query.fuzzy) for level, keys in self._keys.items()}
         below = {tag for level in self._levels if level not in given for tag in RETURNED[level]}
         self._wanted = {_AVAILABILITY, _RETRIEVE_URL, *below, *query.matching, *query.include} | {
@@ -172,10 +175,11 @@ class Search:
             asked.update(RETURNED[level])
         asked -= _COMPUTED[level] | {SOP_CLASS}
         needed = self._keys[level].keys() | (self._wanted if level not in self._given or self._query.include_all else set())
+        wrong = await self._misread(connection, level, resources, needed)
         lacking = {
             key: missing
             for key, resource in resources.items()
-            if (missing := (asked - resource.indexed - resource.attributes.keys()) | (misread(resource.attributes) & needed))
+            if (missing := (asked - resource.indexed - resource.attributes.keys()) | wrong.get(key, frozenset()))
             or self._query.include_all
         }
         if not lacking:
@@ -188,6 +192,20 @@ class Search:
             if self._query.include_all:
                 missing |= {tag for tag in read if level_of(tag, self._lowest) == level and tag not in resource.attributes}
             resource.attributes.update((tag, read[tag]) for tag in missing if tag in read)
+
+    async def _misread(
+        self, connection: Connection, level: str, resources: dict[int, Resource], needed: Set[str]
+    ) -> dict[int, frozenset[str]]:
+        """Return the texts that the index has wrongly, by the keys of what they are of."""
+        wrong = {key: misread(resource.attributes) & needed for key, resource in resources.items()}
+        doubted = {key: texts for key, resource in resources.items() if (texts := doubtful(resource.attributes) & needed)}
+        chosen = [key for key in doubted if not wrong[key]][: self._to_doubt]
+        if chosen:
+            self._to_doubt -= len(chosen)
+            some = await self._index.some_files(connection, level, chosen)
+            uuids = await self._files.misread(list(some.values()))
+            wrong |= {key: doubted[key] for key, file in some.items() if file.uuid in uuids}
+        return wrong
 
     def _result(self, attributes: Dataset) -> Dataset:
         if self._query.include_all:

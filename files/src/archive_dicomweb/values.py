@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from dicomweb.attributes import DECIMAL_VRS, INTEGER_VRS, NAME_GROUPS, is_tag, usual_vr
@@ -14,6 +15,11 @@ from dicomweb.model_values import number_of
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
 # What is left of code extensions (PS3.5 6.1.2.5.1) without their escape characters: there and back, or Korean and Chinese.
 _CODE_EXTENSION = re.compile(r"\$[@B](?:[!-~]{2})+?\([BJ]|\$\)[AC]|\$\(D")
+# Beyond ASCII what character sets of one byte a character have: European, Greek to Thai, and half-width kana, yen and overline.
+_SINGLE_BYTE = re.compile("[\u0080-\u0e7f\u2010-\u20ac\uff61-\uff9f]")
+_MISREAD_ALONE = frozenset(
+    {"ISO_IR 13", "ISO 2022 IR 13", "ISO 2022 IR 58", "ISO 2022 IR 87", "ISO 2022 IR 149", "ISO 2022 IR 159"}
+)
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
 
@@ -50,6 +56,29 @@ def misread(attributes: Dataset) -> frozenset[str]:
     texts = {tag: value for tag, value in attributes.items() if value["vr"] in _TEXT_VRS and value.get("Value")}
     is_wrong = any(_is_misread(each) for value in texts.values() for each in value["Value"])
     return frozenset(texts) if is_wrong else frozenset()
+
+
+def doubtful(attributes: Dataset) -> frozenset[str]:
+    """Return the texts of a resource which Orthanc has read wrongly if their character set is one that it misreads.
+
+    Of ideographs, kana and Hangul it isn't: what it takes for one byte a character never becomes these.
+    """
+    texts = {tag: value for tag, value in attributes.items() if value["vr"] in _TEXT_VRS and value.get("Value")}
+    said = [text for value in texts.values() for each in value["Value"] for text in _texts(each)]
+    return frozenset(texts) if any(_SINGLE_BYTE.search(text) for text in said) else frozenset()
+
+
+def is_misread_character_set(said: str) -> bool:
+    """Return whether Orthanc may have texts of a Specific Character Set wrongly (PS3.3 C.12.1.1.2), by its values as one text.
+
+    It takes the first one for all of a text where that is named, and has a yen and an overline for two characters of JIS X 0201.
+    """
+    first, *others = (each.strip(" \0") for each in said.split("\\"))
+    return bool(first and others) or first in _MISREAD_ALONE
+
+
+def _texts(value: Any) -> Iterator[str]:
+    yield from value.values() if isinstance(value, dict) else [value] if isinstance(value, str) else []
 
 
 def _is_misread(value: Any) -> bool:

@@ -7,12 +7,13 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomIO
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.filewriter import write_dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 IMPLEMENTATION_UID = "2.25.130318446474386287214943016303447523457"
@@ -178,4 +179,9 @@ def read_texts_slowly(file: BinaryIO, syntax: str, tags: Collection[int]) -> dic
         stop_when=lambda tag, vr, length: tag > last,
         specific_tags=list(tags),
     )
-    return {tag: str(dataset[tag].value or "") if tag in dataset else "" for tag in tags}
+    return {tag: _text(dataset[tag].value) if tag in dataset else "" for tag in tags}
+
+
+def _text(value: Any) -> str:
+    """Return an attribute's values as one text."""
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")

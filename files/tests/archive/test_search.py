@@ -291,6 +291,12 @@ def test_metrics_are_those_of_all_workers(archive: ArchiveService, tmp_path: Pat
         ("ISO 2022 IR 6/ISO 2022 IR 87", "やまだ^たろう", "腹部", ["*やまだ*", "やまだ^たろう"]),
         ("ISO 2022 IR 6/ISO 2022 IR 149", "Hong^Gildong=洪^吉洞=홍^길동", "가슴", ["*吉洞*", "*길동"]),
         ("ISO_IR 100/ISO 2022 IR 87", "Äb^Cé=山本^Ä", "é", ["*山本*"]),
+        ("ISO 2022 IR 13/ISO 2022 IR 87", "本宮^須服美", "腹部", ["本宮*", "本宮^須服美", "*服*"]),
+        ("ISO 2022 IR 100/ISO 2022 IR 144", "Äpfel^Люксембург", "Печень", ["*люк*", "äpfel*"]),
+        ("ISO 2022 IR 100/ISO 2022 IR 126", "Apfel^Διονυσιος", "ήπαρ", ["*Διον*"]),
+        ("ISO 2022 IR 144/ISO 2022 IR 100", "Иван^Müller", "Äpfel", ["*müller", "иван*"]),
+        ("ISO 2022 IR 100/ISO 2022 IR 149", "홍^길동", "가슴", ["홍*", "*동"]),
+        ("ISO 2022 IR 100/ISO 2022 IR 101", "Dvořák^A", "Łuk", ["dvořák*"]),
     ],
 )
 def test_names_in_several_character_sets(
