@@ -17,9 +17,7 @@ _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
 _CODE_EXTENSION = re.compile(r"\$[@B](?:[!-~]{2})+?\([BJ]|\$\)[AC]|\$\(D")
 # Beyond ASCII what character sets of one byte a character have: European, Greek to Thai, and half-width kana, yen and overline.
 _SINGLE_BYTE = re.compile("[\u0080-\u0e7f\u2010-\u20ac\uff61-\uff9f]")
-_MISREAD_ALONE = frozenset(
-    {"ISO_IR 13", "ISO 2022 IR 13", "ISO 2022 IR 58", "ISO 2022 IR 87", "ISO 2022 IR 149", "ISO 2022 IR 159"}
-)
+_MISREAD_ALONE = frozenset({"ISO 2022 IR 58", "ISO 2022 IR 87", "ISO 2022 IR 149", "ISO 2022 IR 159"})
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
 
@@ -71,7 +69,7 @@ def doubtful(attributes: Dataset) -> frozenset[str]:
 def is_misread_character_set(said: str) -> bool:
     """Return whether Orthanc may have texts of a Specific Character Set wrongly (PS3.3 C.12.1.1.2), by its values as one text.
 
-    It takes the first one for all of a text where that is named, and has a yen and an overline for two characters of JIS X 0201.
+    It takes the first one for all of a text where that is named.
     """
     first, *others = (each.strip(" \0") for each in said.split("\\"))
     return bool(first and others) or first in _MISREAD_ALONE

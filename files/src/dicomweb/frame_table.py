@@ -28,6 +28,9 @@ from dicomweb.syntaxes import MPEG, NATIVE, RLE
 PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 """Attributes that have pixels, by their tags; an instance has one of them."""
 
+OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+"""Attributes that say where the frames of an instance begin, beside the table within its pixels (PS3.3 C.7.6.3.1.8)."""
+
 _PER_FRAME = "PerFrameFunctionalGroupsSequence"
 _ITEM, _SEQUENCE_END, _UNDEFINED = 0xFFFEE000, 0xFFFEE0DD, 0xFFFFFFFF
 _END_OF_FRAGMENTS = b"\xfe\xff\xdd\xe0"
@@ -217,7 +220,7 @@ class OpenFrames:
         else:
             dataset.PixelData = encapsulate([frame], has_bot=False)
             dataset["PixelData"].is_undefined_length = True
-        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        for keyword in OFFSET_TABLES:
             if keyword in dataset:
                 delattr(dataset, keyword)
         dataset.NumberOfFrames = 1

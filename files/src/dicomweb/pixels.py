@@ -14,14 +14,25 @@ from dimse.part10 import DEFLATED, EXPLICIT, IMPLICIT, encode, file_head, read_s
 from PIL import Image, ImageOps
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing, convert_color_space
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from dicomweb.errors import LostError, RequestError
-from dicomweb.frame_table import PIXEL_KEYWORDS, FrameTable, Memory, OpenFrames, UntoldError, encapsulated, frame_bits, frame_count
-from dicomweb.syntaxes import JPEG_2000, JPEG_LS, NATIVE, RLE
+from dicomweb.frame_table import (
+    OFFSET_TABLES,
+    PIXEL_KEYWORDS,
+    FrameTable,
+    Memory,
+    OpenFrames,
+    UntoldError,
+    encapsulated,
+    frame_bits,
+    frame_count,
+)
+from dicomweb.syntaxes import JPEG_2000, JPEG_LS, MPEG, NATIVE, RLE
 
 # What can't be decoded is told to who asked for it: no trace of each decoder that was tried.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -199,13 +210,13 @@ def transcoded(path: Path, syntax: str, target: Path) -> None:
             _swap_words(dataset)
             dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
         elif stored.is_encapsulated:
+            _tell_frames(dataset)
             _decompress(dataset)
         if syntax in (EXPLICIT, IMPLICIT):
             dataset.file_meta.TransferSyntaxUID = UID(syntax)
         else:
             _interleave(dataset)
-            # GDCM's, which pydicom would take else, crashes on the smallest images of colors.
-            dataset.compress(UID(syntax), encoding_plugin="pydicom" if syntax == RLE else "", generate_instance_uid=False)
+            _compress(dataset, syntax)
         with target.open("wb") as file:
             file.write(file_head(dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.file_meta.TransferSyntaxUID))
             encode(dataset, dataset.file_meta.TransferSyntaxUID, file)
@@ -213,6 +224,33 @@ def transcoded(path: Path, syntax: str, target: Path) -> None:
         raise
     except Exception as error:
         raise RequestError(406, f"The instance can't be brought into transfer syntax {syntax}: {str(error)[:200]}") from None
+
+
+def _tell_frames(dataset: Dataset) -> None:
+    """Have each frame as one fragment: tables of offsets that lead elsewhere are believed by who reads the dataset."""
+    count = frame_count(dataset)
+    if "PixelData" not in dataset or dataset.file_meta.TransferSyntaxUID in MPEG:
+        return
+    found = frames_there(dataset)
+    if len(found) < count:
+        raise ValueError(f"its pixels end before frame {len(found) + 1} of {count}")
+    dataset.PixelData = encapsulate(found, has_bot=False)
+    dataset["PixelData"].is_undefined_length = True
+    for keyword in OFFSET_TABLES:
+        if keyword in dataset:
+            delattr(dataset, keyword)
+
+
+def _compress(dataset: Dataset, syntax: str) -> None:
+    if syntax != RLE:
+        dataset.compress(UID(syntax), generate_instance_uid=False)
+        return
+    stored = dataset.BitsStored, dataset.HighBit
+    # Each byte is a segment (PS3.5 G.2), also those that no stored bit is in, which pydicom would leave out.
+    dataset.BitsStored, dataset.HighBit = dataset.BitsAllocated, dataset.BitsAllocated - 1
+    # GDCM's, which it would take else, crashes on the smallest images of colors.
+    dataset.compress(UID(syntax), encoding_plugin="pydicom", generate_instance_uid=False)
+    dataset.BitsStored, dataset.HighBit = stored
 
 
 def _decompress(dataset: Dataset) -> None:
