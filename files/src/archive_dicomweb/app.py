@@ -80,7 +80,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     archive = Archive(index, files)
     wado = KeptWado(archive, index, kept)
     uploads = Uploads(chosen.orthanc_url, user, password)
-    storing = Storing(uploads, archive, files, chosen.max_body_megabytes * 1_000_000, chosen.no_space_file)
+    storing = Storing(uploads, index, archive, files, chosen.max_body_megabytes * 1_000_000, chosen.no_space_file)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

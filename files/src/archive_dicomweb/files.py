@@ -11,10 +11,13 @@ import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
-from dicomweb.dataset import Dataset
+from dicomweb.dataset import Dataset, element, first
 from dicomweb.errors import LostError, RequestError
+from dicomweb.instances import Scope
+from dicomweb.levels import LEVELS, UNIQUE
 from dicomweb.model_text import model_text
 from dimse.part10 import read_syntax, read_texts_of
 
@@ -108,6 +111,17 @@ class Files:
                 with contextlib.suppress(RequestError, OSError):
                     made[file.uuid] = _model(self.path(file.uuid))
         return made
+
+
+def with_addresses(attribute: dict[str, Any], instance: Dataset, base: str) -> dict[str, Any]:
+    """Return an attribute of an instance, large values of which have addresses below `base`, as its metadata have them."""
+    if attribute["vr"] == "SQ":
+        items = [{tag: with_addresses(inner, instance, base) for tag, inner in item.items()} for item in attribute.get("Value", [])]
+        return element("SQ", *items)
+    if "BulkDataURI" not in attribute:
+        return attribute
+    uids = [str(first(instance, UNIQUE[level]) or "") for level in LEVELS]
+    return attribute | {"BulkDataURI": f"{Scope(*uids).address(base)}/bulkdata{attribute['BulkDataURI']}"}
 
 
 def forget_unfinished(work_directory: Path) -> None:

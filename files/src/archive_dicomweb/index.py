@@ -184,6 +184,21 @@ class Index:
         """Return Orthanc's own identifiers of a study, a series or an instance: of several, where patients have it in common."""
         return await self.read(lambda connection: _identifiers(connection, scope), is_one_view=False)
 
+    async def patients(self, study: str) -> list[str]:
+        """Return the identifiers of the patients who have a study of this UID: mostly of one, or of none."""
+        conditions = _conditions(Scope(study))
+
+        async def work(connection: Connection) -> list[str]:
+            cursor = await connection.execute(
+                f"""SELECT tag.value FROM resources study
+                JOIN maindicomtags tag ON tag.id = study.parentid AND tag.taggroup = 16 AND tag.tagelement = 32
+                WHERE {conditions.text}""",
+                conditions.given,
+            )
+            return [identifier.strip(" \0") for (identifier,) in await cursor.fetchall()]
+
+        return await self.read(work, is_one_view=False)
+
     async def fill(self, connection: Connection, resources: Mapping[int, Resource]) -> None:
         """Give resources what the index has of them."""
         keys = list(resources)

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from archive_dicomweb.conditions import ALIASES, Conditions
-from archive_dicomweb.files import Files
+from archive_dicomweb.files import Files, with_addresses
 from archive_dicomweb.index import ALWAYS_INDEXED, SOP_CLASS, Index, Resource
 from archive_dicomweb.kept import Kept
 from archive_dicomweb.kept_answer import kept_answer
@@ -40,12 +40,13 @@ _COMPUTED = {
 
 
 class Search:
-    """One search. `lowest` is the level of its results, `given` the UIDs of its address by level."""
+    """One search. `lowest` is the level of its results, `given` the UIDs of its address by level, `base` that of DICOMweb."""
 
-    def __init__(self, index: Index, files: Files, lowest: str, query: Query, given: dict[str, str]) -> None:
+    def __init__(self, index: Index, files: Files, lowest: str, query: Query, given: dict[str, str], base: str) -> None:
         self._index = index
         self._files = files
         self._lowest = lowest
+        self._base = base
         self._levels = LEVELS[: LEVELS.index(lowest) + 1]
         self._query = query
         self._given = given
@@ -191,7 +192,7 @@ class Search:
             resource = resources[key]
             if self._query.include_all:
                 missing |= {tag for tag in read if level_of(tag, self._lowest) == level and tag not in resource.attributes}
-            resource.attributes.update((tag, read[tag]) for tag in missing if tag in read)
+            resource.attributes.update((tag, with_addresses(read[tag], read, self._base)) for tag in missing if tag in read)
 
     async def _misread(
         self, connection: Connection, level: str, resources: dict[int, Resource], needed: Set[str]
@@ -248,10 +249,10 @@ def _is_list_of_instances(asked: Asked, lowest: str) -> bool:
 
 async def _searched(index: Index, files: Files, most: int, lowest: str, request: Request, asked: Asked) -> Response:
     limit = most if asked.query.limit is None else min(asked.query.limit, most)
-    search = Search(index, files, lowest, asked.query, asked.given)
+    base = public_url(request)
+    search = Search(index, files, lowest, asked.query, asked.given, base)
     found, is_cut = await search.results(limit)
     levels = LEVELS[: LEVELS.index(lowest) + 1]
-    base = public_url(request)
     results = [_addressed(attributes, levels, base) for attributes in found]
     is_too_much = is_cut and limit == most and asked.query.limit != most
     headers = {"Cache-Control": "no-cache"} | warning_headers(request, (TOO_MANY,) if is_too_much else ())

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum, auto
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -23,6 +24,7 @@ from starlette.responses import Response
 from archive_dicomweb.archive import Archive
 from archive_dicomweb.duplicates import is_same_instance
 from archive_dicomweb.files import Files
+from archive_dicomweb.index import Index
 from archive_dicomweb.uploads import Answer, Uploads
 
 _LOG = logging.getLogger("archive_dicomweb")
@@ -30,11 +32,22 @@ _LOG = logging.getLogger("archive_dicomweb")
 _MOST_AT_ONCE = 16
 
 
+class _Found(Enum):
+    """Whether the archive has an instance under a UID already."""
+
+    THERE = auto()
+    NOT_THERE = auto()
+    UNKNOWN = auto()
+
+
 class Storing:
     """Takes requests of at most `most` bytes."""
 
-    def __init__(self, uploads: Uploads, archive: Archive, files: Files, most: int, no_space_file: Path | None) -> None:
+    def __init__(
+        self, uploads: Uploads, index: Index, archive: Archive, files: Files, most: int, no_space_file: Path | None
+    ) -> None:
         self._uploads = uploads
+        self._index = index
         self._archive = archive
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, "store")
         self._files = files
@@ -51,7 +64,7 @@ class Storing:
         try:
             check_space(self._no_space_file)
             directory.mkdir()
-            received = await receive(request, directory, self._most, partial(self._take, study))
+            received = await receive(request, directory, self._most, partial(self._take, study, set()))
         except OSError as error:
             _LOG.error("%s: %s", directory.parent, error.strerror)
             raise refused(error, "There is no space for what was sent: nothing of it is stored.") from None
@@ -64,10 +77,25 @@ class Storing:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._uploads.close()
 
-    async def _take(self, study: str, each: Given) -> None:
-        is_there = await asyncio.get_running_loop().run_in_executor(self._threads, self._taken, study, each)
-        if is_there and not await self._is_same(each):
-            each.refuse(DUPLICATE, "the archive has another instance under its UID, and doesn't replace it", _LOG)
+    async def _take(self, study: str, known: set[tuple[str, str]], each: Given) -> None:
+        """Have an instance stored. The patients and studies that are `known` are those that need no look at the archive."""
+        run = partial(asyncio.get_running_loop().run_in_executor, self._threads)
+        found = await run(self._taken, study, known, each)
+        if found is _Found.UNKNOWN:
+            found = _Found.THERE if await self._is_of_others(known, each) else await run(self._send, each)
+        if found is _Found.THERE:
+            each.status = 0
+            if not await self._is_same(each):
+                each.refuse(DUPLICATE, "the archive has another instance under its UID, and doesn't replace it", _LOG)
+
+    async def _is_of_others(self, known: set[tuple[str, str]], each: Given) -> bool:
+        """Return whether another patient has an instance of these UIDs: of two, an address would tell one alone (PS3.18 10.3)."""
+        with contextlib.suppress(RequestError):
+            if set(await self._index.patients(each.study)) <= {each.patient.strip()}:
+                known.add((each.patient, each.study))
+            else:
+                return bool(await self._index.identifiers(Scope(each.study, each.series, each.uid)))
+        return False
 
     async def _is_same(self, each: Given) -> bool:
         """Return whether the archive has this instance, or whether that can't be told."""
@@ -82,12 +110,15 @@ class Storing:
                 return False
         return True
 
-    def _taken(self, study: str, each: Given) -> bool:
-        """Have Orthanc store an instance, if it is one; return whether Orthanc says that it has it already."""
+    def _taken(self, study: str, known: set[tuple[str, str]], each: Given) -> _Found:
+        """Have Orthanc store an instance, if it is one, and of what is known."""
         identify([each], study, _LOG)
-        return each.status is None and self._send(each)
+        if each.status is not None:
+            return _Found.NOT_THERE
+        return self._send(each) if (each.patient, each.study) in known else _Found.UNKNOWN
 
-    def _send(self, each: Given) -> bool:
+    def _send(self, each: Given) -> _Found:
+        """Have Orthanc store an instance; return whether Orthanc says that it has it already."""
         try:
             answer = self._uploads.send(each.path)
         except (OSError, HTTPException) as error:
@@ -97,14 +128,14 @@ class Storing:
         said = _said(answer)
         if answer.status == 200 and said.get("Status") in ("Success", "AlreadyStored"):
             each.status = 0
-            return said["Status"] == "AlreadyStored"
+            return _Found.THERE if said["Status"] == "AlreadyStored" else _Found.NOT_THERE
         if answer.status == 200:
             each.refuse(REFUSED, f"Orthanc doesn't take it: {said.get('Status', 'no reason given')}", _LOG)
         else:
             reasons = {400: CANNOT_UNDERSTAND, 404: MISMATCH}
             why = f"Orthanc answers {answer.status}: {said.get('Details') or said.get('Message') or 'no reason given'}"
             each.refuse(reasons.get(answer.status, REFUSED), why, _LOG)
-        return False
+        return _Found.NOT_THERE
 
 
 def _said(answer: Answer) -> dict[str, str]:

@@ -26,7 +26,7 @@ def _key(tag: str, value: str | Matching, fuzzy: bool) -> Test:
         of_item = test_of(value, fuzzy=fuzzy)
         return lambda dataset: any(of_item(item) for item in values(dataset, tag))
     of_value = _value(tag, value, fuzzy)
-    return lambda dataset: any(of_value(each) for each in values(dataset, tag))
+    return lambda dataset: any(of_value(each) for each in values(dataset, tag) if each is not None)
 
 
 def _value(tag: str, value: str, fuzzy: bool) -> _ValueTest:
@@ -80,8 +80,13 @@ def _name(value: str, fuzzy: bool) -> _ValueTest:
         beginnings = [re.compile(rf"(^|[\s^,.-]){re.escape(word)}") for word in words(value)]
         return lambda name: all(beginning.search(plain(" ".join(name.values()))) for beginning in beginnings)
     groups = value.split("=")
-    patterns = [_Pattern(group.lower().rstrip("^ ") or group) for group in groups]
+    patterns = [_Pattern(_folded(group) or group) for group in groups]
     if len(groups) == 1:
-        return lambda name: any(patterns[0].matches(group.lower().rstrip("^ ")) for group in name.values())
+        return lambda name: any(patterns[0].matches(_folded(group)) for group in name.values())
     wanted = [(group, pattern) for group, text, pattern in zip(NAME_GROUPS, groups, patterns, strict=False) if text]
-    return lambda name: all(pattern.matches(name.get(group, "").lower().rstrip("^ ")) for group, pattern in wanted)
+    return lambda name: all(pattern.matches(_folded(name.get(group, ""))) for group, pattern in wanted)
+
+
+def _folded(group: str) -> str:
+    """Return a group of a name in lower case, one character for each, without empty components at its end."""
+    return group.replace("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i").lower().rstrip("^ ")

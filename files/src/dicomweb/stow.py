@@ -24,7 +24,7 @@ from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type
 from dicomweb.nesting import refuse_deep
 
-_STUDY, _SERIES, _UID, _CLASS = _IDENTITY = (0x0020000D, 0x0020000E, 0x00080018, 0x00080016)
+_STUDY, _SERIES, _UID, _CLASS, _PATIENT = _IDENTITY = (0x0020000D, 0x0020000E, 0x00080018, 0x00080016, 0x00100020)
 _MOST_INSTANCES = 10_000
 # Of what isn't stored, each is told in the log, and costs a stranger six bytes.
 _MOST_UNREADABLE = 100
@@ -45,6 +45,7 @@ class Given:
     series: str = ""
     uid: str = ""
     sop_class: str = ""
+    patient: str = ""
     syntax: str = ""
     start: int = 0
     """Where its dataset begins."""
@@ -196,6 +197,7 @@ def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
             each.refuse(CANNOT_UNDERSTAND, f"no DICOM file that can be read ({str(error)[:100]})", log)
             continue
         each.study, each.series, each.uid, each.sop_class = texts[_STUDY], texts[_SERIES], texts[_UID], texts[_CLASS]
+        each.patient = texts[_PATIENT]
         if not (each.study and each.uid and each.sop_class and each.series):
             each.refuse(MISMATCH, "it lacks one of its UIDs", log)
         elif wrong := next((uid for uid in (each.study, each.series, each.uid) if not is_uid(uid)), None):

@@ -20,7 +20,7 @@ from dicomweb.instances import CutError
 
 _LONGEST_QUERY = 16384
 # At what is there, where it is replaced again and again meanwhile.
-_LOOKS = 5
+_LOOKS = 10
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -55,7 +55,7 @@ def with_series(instances: Iterable[Row], series: Iterable[Row]) -> list[Dataset
 
 def study_row(study: str, series: Sequence[Dataset], instances: Iterable[Dataset], base: str) -> Row:
     """Return the row of a study, of the attributes of one instance of each series and of the rows of all its instances."""
-    modalities = {value: None for attributes in series for value in values(attributes, _MODALITY)}
+    modalities = {value: None for attributes in series for value in values(attributes, _MODALITY) if value}
     classes: dict[str, None] = {}
     count = 0
     for attributes in instances:

@@ -183,6 +183,22 @@ def test_each_outcome_is_true_whoever_else_stores(archive: ArchiveService, tmp_p
     assert [len(told["00081198"]["Value"]) for _, told in answers[:3]] == [8] * 3
 
 
+def test_one_address_is_one_instance_whoever_it_is_of(archive: ArchiveService, study: list[Instance], tmp_path: Path) -> None:
+    """Orthanc takes the same UIDs under another patient as another instance, of which an address would tell one alone."""
+    assert archive.post(body(contents(study[:2])), TYPE).status_code == 200
+    for instance in study:
+        instance.dataset.PatientID = "ANOTHER"
+        instance.dataset.save_as(instance.path)
+    answer = archive.post(body(contents(study)), TYPE)
+    assert answer.status_code == 202
+    assert [item["00081197"]["Value"] for item in answer.json()["00081198"]["Value"]] == [[0x0111], [0x0111]]
+    assert [item["00081155"]["Value"] for item in answer.json()["00081199"]["Value"]] == [[study[2].dataset.SOPInstanceUID]]
+    assert archive.post(body(contents(study[2:])), TYPE).status_code == 200
+    assert stored(archive, study) == uids(study)
+    retrieved = archive.get(study[0].url, AS_STORED)
+    assert b"ANOTHER" not in retrieved.content
+
+
 def test_a_full_disk_takes_nothing(archive: ArchiveService, study: list[Instance], tmp_path: Path) -> None:
     told = tmp_path / "no-space"
     full = archive.beside(tmp_path, ARCHIVE_DICOMWEB_NO_SPACE_FILE=str(told))
