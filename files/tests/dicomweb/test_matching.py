@@ -23,6 +23,6 @@ def test_an_empty_value_among_others_matches_nothing_and_hides_none(tag: str, vr
     assert not test({tag: element(vr, None, None)})
 
 
-@pytest.mark.parametrize("key", ["İstanbul^ıI", "?stanbul^ıi", "istanbul^?I", "=Istanbul*"])
+@pytest.mark.parametrize("key", ["İstanbul^Ali", "?stanbul^ali", "istanbul^?li", "=Istanbul*"])
 def test_capitals_of_two_characters_are_one(key: str) -> None:
-    assert matches({"00100010": key})({"00100010": element("PN", {"Alphabetic": "İstanbul^ıI"})}) is not key.startswith("=")
+    assert matches({"00100010": key})({"00100010": element("PN", {"Alphabetic": "İstanbul^Ali"})}) is not key.startswith("=")
