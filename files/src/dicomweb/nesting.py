@@ -6,6 +6,7 @@ HTTP, pydicom at 250. Reports have some ten.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -24,7 +25,9 @@ _VRS = frozenset(vr.encode() for vr in VRS)
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _ITEM_BYTES = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"
 _UNDEFINED = 0xFFFFFFFF
-_PIECE_BYTES = 1 << 18
+_PIECE_BYTES, _WINDOW_BYTES = 1 << 18, 1 << 14
+# Of an element or an item: with a length of two or four bytes beside its VR, or without a VR, and with one of four behind it.
+_SHORTEST_HEAD, _LONGEST_HEAD = 8, 12
 # Of a deflated dataset, where a stranger sends a thousandth of them.
 _MOST_INFLATED_ELEMENTS = 1_000_000
 
@@ -61,108 +64,121 @@ class _Walk:
     """Follows a dataset's elements to its end, whatever they are."""
 
     def __init__(self, file: BinaryIO | io.BufferedReader, is_implicit: bool, order: str, most: int | None) -> None:
+        """`most` elements are followed of what can't be skipped, as of what is inflated."""
         self._file = file
+        self._origin = 0 if most else file.tell()
         self._is_implicit = is_implicit
         self._most = most
-        self._head = struct.Struct(f"{order}HHI").unpack
-        self._short = struct.Struct(f"{order}HH2sH").unpack
-        self._long = struct.Struct(f"{order}I").unpack
-        self._at = 0
+        self._head = struct.Struct(f"{order}HHI").unpack_from
+        self._short = struct.Struct(f"{order}HH2sH").unpack_from
+        self._long = struct.Struct(f"{order}I").unpack_from
+        self._window, self._start = b"", 0
 
     def walk(self) -> None:
         """Raise TooDeepError where it is nested too deep, _OddError where it can't be followed."""
-        try:
-            self._elements(None, self._is_implicit, 0)
-        except EOFError:
-            # What isn't there isn't nested.
-            return
+        # What isn't there isn't nested.
+        with contextlib.suppress(EOFError):
+            self._elements(0, None, self._is_implicit, 0)
 
-    def _read(self, count: int) -> bytes:
-        content = self._file.read(count)
-        if len(content) < count:
-            raise EOFError
-        self._at += count
-        return content
+    def _offset(self, at: int) -> int:
+        """Return where a byte is in the window, which has the head of what begins there; raise EOFError."""
+        offset = at - self._start
+        if offset + _LONGEST_HEAD > len(self._window):
+            self._read(at)
+            offset = 0
+        return offset
 
-    def _skip(self, count: int) -> None:
+    def _read(self, at: int) -> None:
         if self._most is None:
-            self._file.seek(count, io.SEEK_CUR)
-            self._at += count
-            return
-        while count:
-            count -= len(self._read(min(count, _PIECE_BYTES)))
+            self._file.seek(self._origin + at)
+            self._window = self._file.read(_WINDOW_BYTES)
+        else:
+            left = at - self._start
+            while left >= len(self._window):
+                left -= len(self._window)
+                self._window = self._file.read(_WINDOW_BYTES)
+                if not self._window:
+                    raise EOFError
+            self._window = self._window[left:] + self._file.read(_WINDOW_BYTES)
+        self._start = at
+        if len(self._window) < _SHORTEST_HEAD:
+            raise EOFError
 
-    def _elements(self, end: int | None, is_implicit: bool, depth: int) -> None:
-        while end is None or self._at < end:
+    def _elements(self, at: int, end: int | None, is_implicit: bool, depth: int) -> int:
+        """Follow the elements from a byte on; return where what is behind them begins."""
+        while end is None or at < end:
             if self._most is not None:
                 self._count()
-            head = self._read(8)
-            vr = b"UN"
-            group, number, length = self._head(head)
-            if group == 0xFFFE:
-                if (group << 16 | number) == _ITEM_END and end is None and depth:
-                    return
-                raise _OddError
-            if not is_implicit:
-                _, _, vr, length = self._short(head)
-                if vr not in _VRS:
-                    raise _OddError
-                if vr in LONG_VRS:
-                    (length,) = self._long(self._read(4))
-            if length == _UNDEFINED:
-                self._undefined(vr, is_implicit, depth)
-            elif vr == b"SQ":
-                self._items(self._at + length, False, depth + 1)
-            elif vr == b"UN" and length >= 8:
-                self._maybe_items(length, depth)
+            offset = self._offset(at)
+            vr, behind = b"UN", at + _SHORTEST_HEAD
+            if is_implicit:
+                group, number, length = self._head(self._window, offset)
             else:
-                self._skip(length)
+                group, number, vr, length = self._short(self._window, offset)
+                if vr in LONG_VRS:
+                    length, behind = self._length(offset + _SHORTEST_HEAD), at + _LONGEST_HEAD
+                elif vr not in _VRS and group != 0xFFFE:
+                    raise _OddError
+            if group == 0xFFFE:
+                if number == _ITEM_END & 0xFFFF and end is None and depth:
+                    return at + _SHORTEST_HEAD
+                raise _OddError
+            if length == _UNDEFINED:
+                at = self._undefined(behind, vr, is_implicit, depth)
+                continue
+            if vr == b"SQ":
+                self._items(behind, behind + length, False, depth + 1)
+            elif vr == b"UN" and length >= _SHORTEST_HEAD and self._item(behind)[0] == _ITEM:
+                # What its VR doesn't tell is a sequence all the same, the items of which are implicit (PS3.5 6.2.2).
+                self._items(behind, behind + length, True, depth + 1)
+            at = behind + length
+        return at
+
+    def _length(self, offset: int) -> int:
+        if offset + 4 > len(self._window):
+            raise EOFError
+        (length,) = self._long(self._window, offset)
+        return int(length)
 
     def _count(self) -> None:
         self._most = (self._most or 0) - 1
         if self._most < 0:
             raise ValueError(f"it inflates to more than {_MOST_INFLATED_ELEMENTS:,} elements")
 
-    def _undefined(self, vr: bytes, is_implicit: bool, depth: int) -> None:
+    def _item(self, at: int) -> tuple[int, int]:
+        offset = self._offset(at)
+        group, number, length = self._head(self._window, offset)
+        return group << 16 | number, length
+
+    def _undefined(self, at: int, vr: bytes, is_implicit: bool, depth: int) -> int:
         if vr in (b"OB", b"OW"):
-            self._fragments()
-        elif vr == b"SQ" or vr == b"UN":
-            # What is in an unknown one is implicit (PS3.5 6.2.2).
-            self._items(None, is_implicit or vr == b"UN", depth + 1)
-        else:
-            raise _OddError
+            return self._fragments(at)
+        if vr in (b"SQ", b"UN"):
+            return self._items(at, None, is_implicit or vr == b"UN", depth + 1)
+        raise _OddError
 
-    def _maybe_items(self, length: int, depth: int) -> None:
-        """Look into a value of which its VR doesn't tell that it is a sequence."""
-        end = self._at + length
-        first = self._head(self._read(8))
-        if first[0] << 16 | first[1] == _ITEM:
-            self._items(end, True, depth + 1, first)
-        else:
-            self._skip(length - 8)
-
-    def _items(self, end: int | None, is_implicit: bool, depth: int, first: tuple[int, int, int] | None = None) -> None:
+    def _items(self, at: int, end: int | None, is_implicit: bool, depth: int) -> int:
         if depth > DEEPEST:
             raise TooDeepError
-        while first or end is None or self._at < end:
-            group, number, length = first or self._head(self._read(8))
-            first = None
-            tag = group << 16 | number
+        while end is None or at < end:
+            tag, length = self._item(at)
+            at += _SHORTEST_HEAD
             if tag == _SEQUENCE_END and end is None:
-                return
+                break
             if tag != _ITEM:
                 raise _OddError
-            self._elements(None if length == _UNDEFINED else self._at + length, is_implicit, depth)
+            at = self._elements(at, None if length == _UNDEFINED else at + length, is_implicit, depth)
+        return at
 
-    def _fragments(self) -> None:
+    def _fragments(self, at: int) -> int:
         while True:
-            group, number, length = self._head(self._read(8))
-            tag = group << 16 | number
+            tag, length = self._item(at)
+            at += _SHORTEST_HEAD
             if tag == _SEQUENCE_END:
-                return
+                return at
             if tag != _ITEM or length == _UNDEFINED:
                 raise _OddError
-            self._skip(length)
+            at += length
 
 
 class _Inflating(io.RawIOBase):
