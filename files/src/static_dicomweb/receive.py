@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 from dicomweb.decoders import Decoders
+from dicomweb.nesting import refuse_deep
 from dimse.incoming_file import IncomingFile
 from dimse.new_file import NewFile, sync_directory
 from dimse.part10 import read_syntax, read_texts_of
@@ -162,9 +163,10 @@ class _Arrival(IncomingFile):
             return _NO_RESOURCES
         try:
             file.sync()
-            identity = self._identity(file)
-            if not any(identity):
-                _LOG.warning("refused an instance that can't be read: %.64s", self._begun.uid)
+            try:
+                identity = self._identity(file)
+            except ValueError as error:
+                _LOG.warning("refused instance %.64s: %s", self._begun.uid, error)
                 file.drop()
                 return _CANNOT_UNDERSTAND
             self._receiver.take(file.path, identity)
@@ -175,12 +177,18 @@ class _Arrival(IncomingFile):
         return _SUCCESS
 
     def _identity(self, file: NewFile) -> tuple[str, str]:
+        """Return the UIDs of study and series; raise ValueError where there are none, or who reads the instance would end."""
         try:
             found = self._texts(file, _IDENTITY)
         except OSError:
             raise
-        except Exception:
-            return "", ""
+        except Exception as error:
+            raise ValueError(f"it can't be read ({str(error)[:100]})") from None
+        if not any(found.values()):
+            raise ValueError("it has no UIDs of a study and a series")
+        with file.path.open("rb") as written:
+            written.seek(self._start)
+            refuse_deep(written, self._begun.syntax)
         return found[_STUDY], found[_SERIES]
 
 
