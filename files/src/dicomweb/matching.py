@@ -23,10 +23,17 @@ def test_of(matching: Matching, *, fuzzy: bool = False) -> Test:
 
 def _key(tag: str, value: str | Matching, fuzzy: bool) -> Test:
     if isinstance(value, Mapping):
+        if _is_universal(value):
+            return lambda dataset: True
         of_item = test_of(value, fuzzy=fuzzy)
         return lambda dataset: any(of_item(item) for item in values(dataset, tag))
     of_value = _value(tag, value, fuzzy)
     return lambda dataset: any(of_value(each) for each in values(dataset, tag) if each is not None)
+
+
+def _is_universal(matching: Mapping[str, Any]) -> bool:
+    """Return whether keys ask for nothing (PS3.4 C.2.2.2.3)."""
+    return all(_is_universal(value) if isinstance(value, Mapping) else value in ("", "*") for value in matching.values())
 
 
 def _value(tag: str, value: str, fuzzy: bool) -> _ValueTest:

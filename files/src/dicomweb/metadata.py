@@ -16,6 +16,7 @@ from dicomweb.attributes import BULK_VRS, usual_vr, vrs_of
 from dicomweb.dataset import element as made_element
 from dicomweb.errors import LostError, RequestError
 from dicomweb.frame_table import PIXEL_KEYWORDS
+from dicomweb.instances import Instance
 from dicomweb.model_values import numbers_of, values_of
 
 # What is larger stays in the file until it is asked for by itself.
@@ -36,6 +37,23 @@ def opened(path: Path) -> Dataset:
         raise LostError from None
     except Exception as error:
         raise RequestError(502, f"The instance can't be read: {error}.") from None
+
+
+def read_model(path: Path, bulk_url: str) -> dict[str, Any]:
+    """Return `model` of a file's dataset; raise RequestError (502) where it can't be read."""
+    dataset = opened(path)
+    try:
+        return model(dataset, bulk_url)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(502, f"The instance can't be read: {str(error)[:200] or type(error).__name__}.") from None
+
+
+def unread_model(instance: Instance) -> dict[str, Any]:
+    """Return what is known of an instance that can't be read."""
+    uids = {"00080016": instance.sop_class, "00080018": instance.uid, "0020000D": instance.study, "0020000E": instance.series}
+    return {tag: made_element("UI", *filter(None, [uid])) for tag, uid in uids.items()}
 
 
 def model(dataset: Dataset, bulk_url: str) -> dict[str, Any]:
@@ -98,7 +116,11 @@ def _stands_for_itself(raw: RawDataElement, name: str) -> bool:
 
 
 def _read_attribute(dataset: Dataset, tag: BaseTag, url: str, characters: Any) -> dict[str, Any]:
-    raw = dataset.get_item(tag)
+    try:
+        raw = dataset.get_item(tag)
+    except Exception:
+        # Under a VR that is none.
+        return {"vr": "UN"}
     content = raw.value if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) else None
     vr = _vr_of(raw, f"{tag:08X}") if isinstance(raw, RawDataElement) else ""
     if vr in ("DS", "IS") and content is not None:

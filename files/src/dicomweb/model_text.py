@@ -22,7 +22,7 @@ from pydicom.tag import BaseTag
 
 from dicomweb.attributes import VRS, vrs_of
 from dicomweb.dataset import write_json
-from dicomweb.metadata import LARGEST_TEXT, PIXELS, model, opened
+from dicomweb.metadata import LARGEST_TEXT, PIXELS, model, read_model
 
 _VRS = LONG_VRS | frozenset(vr.encode() for vr in VRS)
 _ENCAPSULATED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
@@ -73,7 +73,7 @@ def model_text(path: Path, bulk_url: str) -> str:
             text = _Reader(file.fileno()).text()
     except Exception:
         # Too deep, broken, or just not so simple: what it is, or what is wrong with it, pydicom says.
-        return write_json(model(opened(path), bulk_url))
+        return write_json(read_model(path, bulk_url))
     return text.replace(_ADDRESS, f"{_ADDRESS}{bulk_url}/")
 
 

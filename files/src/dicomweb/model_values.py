@@ -29,7 +29,7 @@ def values_of(element: DataElement, content: bytes | None, *, has_character_set:
         return numbers_of(element.VR, content)
     given = element.value
     listed = list(given) if element.VM > 1 else [] if element.is_empty else [given]
-    if not listed and (content or b"").strip(b" \0"):
+    if not listed and (content or b"").strip(b" \0=^"):
         raise ValueError("a value that pydicom leaves out")
     if element.VR == "PN":
         return _kept(_name(each, has_character_set) for each in listed)

@@ -1,7 +1,7 @@
-"""How deep the sequences of a dataset are nested (PS3.5 7.5), found without decoding it or keeping it in memory.
+"""What ends who parses an instance by recursion, found without decoding the instance or keeping it in memory.
 
-What parses by recursion ends where its stack does: DCMTK, and with it the process, at some fifty levels in a thread of Orthanc's
-HTTP, pydicom at 250. Reports have some ten.
+Sequences within each other (PS3.5 7.5) are followed as far as a stack reaches: DCMTK ends, and with it the process, at some fifty
+levels in a thread of Orthanc's HTTP, pydicom at 250. Reports have some ten. In File Meta Information a single one ends DCMTK.
 """
 
 from __future__ import annotations
@@ -32,6 +32,22 @@ _SHORTEST_HEAD, _LONGEST_HEAD = 8, 12
 _MOST_INFLATED_ELEMENTS = 1_000_000
 
 
+def refuse_sequences_before(file: BinaryIO, start: int) -> None:
+    """Raise ValueError where File Meta Information (PS3.10 7.1), which ends at byte `start`, has what may be a sequence."""
+    file.seek(0)
+    head = file.read(start)
+    at = head.find(b"DICM", 128, 132) + 4
+    while at + _SHORTEST_HEAD <= start:
+        _, number, vr, length = struct.unpack_from("<HH2sH", head, at)
+        at += _SHORTEST_HEAD
+        if vr in LONG_VRS:
+            (length,) = struct.unpack_from("<I", head.ljust(at + 4, b"\0"), at)
+            at += 4
+        if vr not in _VRS or vr == b"SQ" or length == _UNDEFINED:
+            raise ValueError(f"its File Meta Information has (0002,{number:04X}) with a VR or a length that it can't have")
+        at += length
+
+
 class TooDeepError(ValueError):
     """Sequences are nested deeper than is taken."""
 
@@ -46,7 +62,8 @@ class _OddError(Exception):
 def refuse_deep(file: BinaryIO, syntax: str) -> None:
     """Raise ValueError where a file's dataset, which begins where the file is, is nested deeper than DEEPEST sequences.
 
-    Also where it is deflated and becomes more than 256 MB or a million elements, or can't be read while it might be nested so.
+    Also where it ends within a sequence of undefined length, where it is deflated and becomes more than 256 MB or a million elements, and where it
+    can't be read while it might be nested so.
     """
     try:
         if syntax == DEFLATED:
@@ -160,14 +177,20 @@ class _Walk:
     def _items(self, at: int, end: int | None, is_implicit: bool, depth: int) -> int:
         if depth > DEEPEST:
             raise TooDeepError
-        while end is None or at < end:
-            tag, length = self._item(at)
-            at += _SHORTEST_HEAD
-            if tag == _SEQUENCE_END and end is None:
-                break
-            if tag != _ITEM:
-                raise _OddError
-            at = self._elements(at, None if length == _UNDEFINED else at + length, is_implicit, depth)
+        try:
+            while end is None or at < end:
+                tag, length = self._item(at)
+                at += _SHORTEST_HEAD
+                if tag == _SEQUENCE_END and end is None:
+                    break
+                if tag != _ITEM:
+                    raise _OddError
+                at = self._elements(at, None if length == _UNDEFINED else at + length, is_implicit, depth)
+        except EOFError:
+            # One that says its length is read as far as it goes.
+            if end is not None:
+                raise
+            raise ValueError("it ends within a sequence") from None
         return at
 
     def _fragments(self, at: int) -> int:

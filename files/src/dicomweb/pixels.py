@@ -32,6 +32,7 @@ from dicomweb.frame_table import (
     frame_bits,
     frame_count,
 )
+from dicomweb.nesting import refuse_deep
 from dicomweb.syntaxes import JPEG_2000, JPEG_LS, MPEG, NATIVE, RLE
 
 # What can't be decoded is told to who asked for it: no trace of each decoder that was tried.
@@ -140,6 +141,12 @@ def _syntax(path: Path) -> str:
     return syntax
 
 
+def _refuse_deep(path: Path) -> None:
+    """Raise ValueError where writing the dataset would take minutes and gigabytes, as it does pydicom where its stack ends."""
+    with path.open("rb") as file:
+        refuse_deep(file, read_syntax(file))
+
+
 def frames(dataset: Dataset, numbers: Sequence[int], *, is_native: bool) -> list[bytes]:
     """Return frames by their numbers, from one on, as they are or as native pixels; raise RequestError (404, 406)."""
     content, table = _in_memory(dataset)
@@ -202,6 +209,7 @@ def transcoded(path: Path, syntax: str, target: Path) -> None:
     try:
         try:
             _syntax(path)
+            _refuse_deep(path)
             dataset = dcmread(path, force=True)
         except FileNotFoundError:
             raise LostError from None

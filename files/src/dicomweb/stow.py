@@ -22,7 +22,7 @@ from dicomweb.instances import Scope
 from dicomweb.multipart import read_parts
 from dicomweb.native_xml import write_xml
 from dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML, answer_type
-from dicomweb.nesting import refuse_deep
+from dicomweb.nesting import refuse_deep, refuse_sequences_before
 
 _STUDY, _SERIES, _UID, _CLASS, _PATIENT = _IDENTITY = (0x0020000D, 0x0020000E, 0x00080018, 0x00080016, 0x00100020)
 _MOST_INSTANCES = 10_000
@@ -191,6 +191,7 @@ def identify(given: Iterable[Given], study: str, log: logging.Logger) -> None:
                 each.syntax = read_syntax(file)
                 each.start = file.tell()
                 texts = read_texts_of(file, each.syntax, _IDENTITY)
+                refuse_sequences_before(file, each.start)
                 file.seek(each.start)
                 refuse_deep(file, each.syntax)
         except Exception as error:

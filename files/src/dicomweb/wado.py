@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dimse.part10 import EXPLICIT
 from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomweb.answers import Stream
+from dicomweb.dataset import write_json
 from dicomweb.decoders import Decoders
 from dicomweb.errors import LostError, RequestError
 from dicomweb.frame_table import PIXEL_KEYWORDS, OpenFrames, UntoldError
 from dicomweb.http import accept_of, pairs, public_url
 from dicomweb.instances import Instance, Scope, Source
-from dicomweb.metadata import PIXELS, bulk, bulk_paths, model, opened
+from dicomweb.metadata import PIXELS, bulk, bulk_paths, opened, read_model, unread_model
 from dicomweb.model_text import model_text
 from dicomweb.multipart import Parts
 from dicomweb.native_xml import write_xml
@@ -41,6 +43,7 @@ from dicomweb.retrieval_request import (
 )
 from dicomweb.syntaxes import NATIVE, frame_type, media_type
 
+_LOG = logging.getLogger("dicomweb")
 # Models that one process makes at a time, and how many times as many are made ahead of what is sent.
 _MODELS_AT_ONCE, _AHEAD = 50, 2
 _PIECE_BYTES = 1 << 18
@@ -125,7 +128,11 @@ class Wado:
     async def _models(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[dict[str, object]]:
         async for instance in source.each(scope):
             await source.whole(instance)
-            yield await self._decoders.read(_model, instance.path, f"{instance.scope.address(base)}/bulkdata")
+            try:
+                yield await self._decoders.read(read_model, instance.path, f"{instance.scope.address(base)}/bulkdata")
+            except RequestError as error:
+                _pass_over(error, instance, scope)
+                yield unread_model(instance)
 
     async def _json(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[bytes]:
         before = b"["
@@ -137,25 +144,25 @@ class Wado:
 
     async def _texts(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[bytes]:
         """Yield the models of instances, joined by commas: one by one as they come, many at a time of those that are there."""
-        waiting: list[tuple[Path, str]] = []
-        running: deque[asyncio.Task[bytes]] = deque()
+        waiting: list[tuple[Instance, str]] = []
+        running: deque[asyncio.Task[_Models]] = deque()
         try:
             async for instance in source.each(scope):
                 await source.whole(instance)
-                waiting.append((instance.path, f"{instance.scope.address(base)}/bulkdata"))
+                waiting.append((replace(instance), f"{instance.scope.address(base)}/bulkdata"))
                 is_alone = not source.stays(instance)
                 if is_alone or len(waiting) == _MODELS_AT_ONCE:
                     run = self._decoders.read if is_alone else self._decoders.decode
                     running.append(asyncio.create_task(run(_models_text, waiting)))
                     waiting = []
                 while len(running) > (0 if is_alone else _AHEAD):
-                    yield await running.popleft()
+                    yield _told(await running.popleft(), scope)
             if waiting:
                 # Of a few, a process would be started in vain.
                 run = self._decoders.decode if running else self._decoders.read
                 running.append(asyncio.create_task(run(_models_text, waiting)))
             while running:
-                yield await running.popleft()
+                yield _told(await running.popleft(), scope)
         finally:
             for task in running:
                 task.cancel()
@@ -227,7 +234,7 @@ class Wado:
             await source.whole(instance)
             address = f"{instance.scope.address(base)}/bulkdata/"
             async with contextlib.AsyncExitStack() as holds:
-                for path in await self._decoders.read(_bulk_listed, instance.path):
+                for path in await self._bulk_listed(instance, scope):
                     pixels = await self._opened_value(instance, path, holds)
                     if pixels and instance.syntax not in NATIVE:
                         # A part for each frame (PS3.18 8.7.3.3).
@@ -243,6 +250,13 @@ class Wado:
                         content = await self._decoders.read(_bulk, instance.path, path)
                         yield parts.head(OCTETS, address + path) + content + b"\r\n"
         yield parts.end
+
+    async def _bulk_listed(self, instance: Instance, scope: Scope) -> list[str]:
+        try:
+            return list(bulk_paths(await self._decoders.read(read_model, instance.path, "")))
+        except RequestError as error:
+            _pass_over(error, instance, scope)
+            return []
 
     async def frames(self, request: Request) -> Response:
         """Answer with frames of an instance, in the order in which they are asked for."""
@@ -336,16 +350,38 @@ class Wado:
             yield chosen
 
 
-def _model(path: Path, url: str) -> dict[str, object]:
-    return model(opened(path), url)
+class _Models(NamedTuple):
+    """Models of instances, joined by commas, and those that can't be read, with the reasons."""
+
+    text: bytes
+    unread: list[tuple[Instance, RequestError]]
 
 
-def _models_text(files: Sequence[tuple[Path, str]]) -> bytes:
-    return ",".join(model_text(path, url) for path, url in files).encode()
+def _models_text(given: Sequence[tuple[Instance, str]]) -> _Models:
+    made: list[str] = []
+    unread: list[tuple[Instance, RequestError]] = []
+    for instance, url in given:
+        try:
+            made.append(model_text(instance.path, url))
+        except LostError:
+            raise
+        except RequestError as error:
+            unread.append((instance, error))
+            made.append(write_json(unread_model(instance)))
+    return _Models(",".join(made).encode(), unread)
 
 
-def _bulk_listed(path: Path) -> list[str]:
-    return list(bulk_paths(model(opened(path), "")))
+def _told(models: _Models, scope: Scope) -> bytes:
+    for instance, error in models.unread:
+        _pass_over(error, instance, scope)
+    return models.text
+
+
+def _pass_over(error: RequestError, instance: Instance, scope: Scope) -> None:
+    """Log what is wrong with an instance, and leave the others of a scope to be answered with; raise where there are none."""
+    if scope.instance or isinstance(error, LostError):
+        raise error
+    _LOG.warning("%s: %s", instance.scope, error.message)
 
 
 def _bulk(path: Path, name: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -207,6 +208,25 @@ def test_what_is_replaced_meanwhile_comes_as_the_one_or_the_other(
         while time.monotonic() < end:
             orthanc.session.post(f"{orthanc.url}/instances", data=content, timeout=60).raise_for_status()
         assert [each.result() for each in running] == [{200}] * len(asked)
+
+
+def test_one_that_cannot_be_read_costs_a_study_its_own_attributes(
+    archive: ArchiveService, orthanc: OrthancServer, tmp_path: Path
+) -> None:
+    """Orthanc stores a sequence without an end, of which pydicom reads nothing."""
+    good, bad = ct_study(2, tmp_path, 64)
+    bad.path.write_bytes(bad.path.read_bytes() + struct.pack("<HH2sHI", 0xFFFA, 0xFFFA, b"SQ", 0, 0xFFFFFFFF))
+    for instance in (good, bad):
+        orthanc.session.post(f"{orthanc.url}/instances", data=instance.path.read_bytes(), timeout=60).raise_for_status()
+    study = f"/studies/{good.dataset.StudyInstanceUID}"
+    models = {model["00080018"]["Value"][0]: model for model in archive.get(f"{study}/metadata", JSON).json()}
+    assert models[good.dataset.SOPInstanceUID]["00280010"]["Value"] == [64]
+    assert models[bad.dataset.SOPInstanceUID].keys() == {"00080016", "00080018", "0020000D", "0020000E"}
+    answer = archive.get(f"{study}/metadata", 'multipart/related; type="application/dicom+xml"')
+    assert answer.content.count(b'keyword="SOPInstanceUID"') == 2
+    assert archive.get(f"{study}/bulkdata", 'multipart/related; type="application/octet-stream"').status_code == 200
+    assert len(archive.found(f"{study}/instances?includefield=all")) == 2
+    assert archive.get(f"{bad.url}/metadata", JSON).status_code == 502
 
 
 def test_what_orthanc_compresses_or_keeps_elsewhere_comes_by_orthanc(postgres: Postgres, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,19 @@ def test_what_no_address_names_is_refused(archive: ArchiveService, tmp_path: Pat
     answer = archive.post(body([instance.path.read_bytes()]), TYPE)
     assert answer.status_code == 409
     assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xC000]
+
+
+def test_what_ends_a_parser_is_refused(archive: ArchiveService, study: list[Instance]) -> None:
+    """DCMTK, and Orthanc with it, ends at a single sequence in File Meta Information; pydicom reads none without an end."""
+    content = study[0].path.read_bytes()
+    sequence = struct.pack("<HH2sHI", 0x0002, 0x0102, b"SQ", 0, 0xFFFFFFFF) + bytes.fromhex("feff00e000000000feffdde000000000")
+    dataset = 144 + int.from_bytes(content[140:144], "little")
+    cut_off = struct.pack("<HH2sHI", 0xFFFA, 0xFFFA, b"SQ", 0, 0xFFFFFFFF)
+    for made in (content[:dataset] + sequence + content[dataset:], content + cut_off):
+        answer = archive.post(body([made]), TYPE)
+        assert answer.status_code == 409
+        assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xC000]
+    assert archive.post(body([content]), TYPE).status_code == 200
 
 
 def test_many_that_are_none_end_the_request(archive: ArchiveService, study: list[Instance]) -> None:

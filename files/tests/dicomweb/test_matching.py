@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from dicomweb.dataset import element
 from dicomweb.matching import test_of as matches
@@ -21,6 +23,12 @@ def test_an_empty_value_among_others_matches_nothing_and_hides_none(tag: str, vr
     test = matches({tag: key})
     assert test({tag: element(vr, None, found)})
     assert not test({tag: element(vr, None, None)})
+
+
+@pytest.mark.parametrize("keys", [{}, {"00080100": ""}, {"00080100": "*", "0040A043": {"00080104": ""}}])
+def test_a_sequence_of_which_nothing_is_asked_matches_everything(keys: dict[str, Any]) -> None:
+    assert matches({"00400275": keys})({})
+    assert not matches({"00400275": keys | {"00080102": "DCM"}})({})
 
 
 @pytest.mark.parametrize("key", ["İstanbul^Ali", "?stanbul^ali", "istanbul^?li", "=Istanbul*"])

@@ -58,6 +58,7 @@ UNUSUAL = {
     "letters as an IS": ("IS", b"abc ", ["abc"]),
     "an empty CS among others": ("CS", b"A\\\\B ", ["A", None, "B"]),
     "an empty name among others": ("PN", b"A^B\\\\C^D ", [{"Alphabetic": "A^B"}, None, {"Alphabetic": "C^D"}]),
+    "a name of nothing": ("PN", b"==", None),
     "empty groups of a name": ("PN", b"==P ", [{"Phonetic": "P"}]),
     "UTF-8 without a character set": ("LO", "Größe".encode() + b" ", ["Größe"]),
     "Latin-1 without a character set": ("LO", "Größe ".encode("latin-1"), ["Größe"]),

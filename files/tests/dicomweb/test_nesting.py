@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from datasets import PYDICOM_FILES
-from dicomweb.nesting import DEEPEST, TooDeepError, refuse_deep
+from dicomweb.nesting import DEEPEST, TooDeepError, refuse_deep, refuse_sequences_before
 from dimse.part10 import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, file_head, read_syntax
 
 UNDEFINED = 0xFFFFFFFF
@@ -108,6 +108,24 @@ def test_deeper_ones_are_refused(way: object) -> None:
     for levels in (DEEPEST + 1, 100, 5000):
         with pytest.raises(TooDeepError):
             refuse_deep(file_of(way(rest, levels), syntax), syntax)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("vr", [b"SQ", b"UN", b"OB", b"UT", b"  "])
+def test_no_sequence_stands_before_a_dataset(vr: bytes) -> None:
+    head = file_head("1.2.840.10008.5.1.4.1.1.88.33", "1.2.3", EXPLICIT)
+    refuse_sequences_before(BytesIO(head + REST), len(head))
+    longer = head + struct.pack("<HH2sHI", 0x0002, 0x0102, vr, 0, UNDEFINED) + item(b"") + ENDS[1]
+    with pytest.raises(ValueError, match=r"\(0002,0102\)"):
+        refuse_sequences_before(BytesIO(longer + REST), len(longer))
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_an_end_within_a_sequence_is_told(levels: int) -> None:
+    content = undefined(REST, levels)
+    refuse_deep(file_of(content, EXPLICIT), EXPLICIT)
+    for end in range(len(REST) + 30 * levels, len(content)):
+        with pytest.raises(ValueError, match="within a sequence"):
+            refuse_deep(file_of(content[:end], EXPLICIT), EXPLICIT)
 
 
 def test_many_beside_each_other_are_not_deep() -> None:

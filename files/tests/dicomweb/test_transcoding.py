@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from datasets import PYDICOM_FILES, of_kind
+from datasets import PYDICOM_FILES, of_kind, with_nested_sequences
 from dicomweb.errors import LostError, RequestError
 from dicomweb.pixels import MADE_HERE, transcoded
 from dicomweb.syntaxes import RLE
@@ -41,6 +41,14 @@ def test_it_has_the_same_pixels(path: Path, tmp_path: Path) -> None:
         assert numpy.array_equal(pixel_array(dataset), expected), syntax
         assert not dataset.file_meta.TransferSyntaxUID.is_encapsulated or dataset.get("PlanarConfiguration", 0) == 0
     assert made >= 2
+
+
+@pytest.mark.parametrize("levels", [25, 1000])
+def test_sequences_that_are_nested_too_deep_are_not_written_anew(levels: int, tmp_path: Path) -> None:
+    """pydicom would take minutes and gigabytes."""
+    with pytest.raises(RequestError, match="nested deeper") as caught:
+        transcoded(with_nested_sequences(levels, tmp_path).path, MADE_HERE[1], tmp_path / "made")
+    assert caught.value.status == 406
 
 
 def test_a_file_that_is_gone_is_no_wrong_syntax(tmp_path: Path) -> None:
