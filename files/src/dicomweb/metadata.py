@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
+from pydicom import charset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
@@ -19,6 +19,9 @@ from dicomweb.frame_table import PIXEL_KEYWORDS
 from dicomweb.instances import Instance
 from dicomweb.model_values import numbers_of, values_of
 
+# Latin alphabet 9 (PS3.3 C.12.1.1.2), which pydicom doesn't know yet.
+charset.python_encoding |= dict.fromkeys(("ISO_IR 203", "ISO 2022 IR 203"), "iso8859_15")
+charset.CODES_TO_ENCODINGS[b"\x1b-b"] = "iso8859_15"
 # What is larger stays in the file until it is asked for by itself.
 _LARGEST_INLINE, LARGEST_TEXT = 1024, 4096
 PIXELS = frozenset(f"{tag:08X}" for tag in PIXEL_KEYWORDS)

@@ -78,6 +78,18 @@ def test_a_tag_of_three_bytes_is_told_as_its_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("characters", "content"),
+    [
+        ("ISO_IR 203", b"\xa4uro^\xbd"),
+        ("ISO 2022 IR 203\\ISO 2022 IR 87", b"\xa4uro^\xbd"),
+        ("\\ISO 2022 IR 203", b"\x1b-b\xa4uro^\x1b-b\xbd "),
+    ],
+)
+def test_latin_9(characters: str, content: bytes, tmp_path: Path) -> None:
+    assert written_model(private("PN", content, characters), tmp_path)["00091001"]["Value"] == [{"Alphabetic": "€uro^œ"}]
+
+
+@pytest.mark.parametrize(
     ("characters", "designation", "encoding"),
     [("\\ISO 2022 IR 58", b"\x1b$)A", "gb2312"), ("\\ISO 2022 IR 149", b"\x1b$)C", "euc_kr")],
 )
