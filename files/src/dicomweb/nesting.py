@@ -62,8 +62,8 @@ class _OddError(Exception):
 def refuse_deep(file: BinaryIO, syntax: str) -> None:
     """Raise ValueError where a file's dataset, which begins where the file is, is nested deeper than DEEPEST sequences.
 
-    Also where it ends within a sequence of undefined length, where it is deflated and becomes more than 256 MB or a million elements,
-    and where it can't be read while it might be nested so.
+    Also where it ends within a sequence of undefined length, where it is deflated and becomes more than 256 MB or a million
+    elements, and where it can't be read while it might be nested so.
     """
     try:
         if syntax == DEFLATED:
