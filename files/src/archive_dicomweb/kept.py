@@ -125,6 +125,10 @@ class Entry:
             self._kept.make_room(size)
         return end
 
+    def end(self) -> bytes:
+        """End it, and have nobody find it; return the end of what is compressed."""
+        return self._compressor.flush()
+
     def close(self) -> None:
         """Remove what wasn't kept."""
         with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 from dicomweb.answers import Stream
 from dicomweb.http import accept_of, public_url
+from dicomweb.instances import Source
 from dicomweb.negotiation import DICOM_JSON, answer_type
 from dicomweb.retrieval_request import scope_of
 from dicomweb.wado import Wado
@@ -48,21 +49,23 @@ class KeptWado(Wado):
             pieces = self._json(source, scope, base)
             if entry:
                 holds.callback(entry.close)
-                pieces = _kept_pieces(pieces, entry, is_compressed=is_compressed)
+                pieces = _kept_pieces(pieces, entry, source, is_compressed=is_compressed)
             elif is_compressed:
                 headers.pop("Content-Encoding")
             return Stream(pieces, DICOM_JSON, holds.pop_all(), headers)
         raise AssertionError
 
 
-async def _kept_pieces(pieces: AsyncGenerator[bytes], entry: Entry, *, is_compressed: bool) -> AsyncGenerator[bytes]:
-    """Yield the pieces of an answer, and have the whole of it kept."""
+async def _kept_pieces(
+    pieces: AsyncGenerator[bytes], entry: Entry, source: Source, *, is_compressed: bool
+) -> AsyncGenerator[bytes]:
+    """Yield the pieces of an answer, and have the whole of it kept, unless something of it couldn't be read."""
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
             made = await asyncio.to_thread(entry.add, piece)
             sent = made if is_compressed else piece
             if sent:
                 yield sent
-    end = await asyncio.to_thread(entry.keep)
+    end = await asyncio.to_thread(entry.end if source.has_unread else entry.keep)
     if is_compressed:
         yield end

@@ -25,6 +25,7 @@ from archive_dicomweb.kept import Kept
 from archive_dicomweb.kept_answer import kept_answer
 from archive_dicomweb.values import doubtful, misread
 
+_UNREAD = "Some attributes lack: the files of their instances can't be read."
 _PAGE = 500
 # Resources of a search of which it is looked into files whether the index has their texts rightly.
 _MOST_DOUBTED = 2000
@@ -54,6 +55,8 @@ class Search:
         for tag, value in query.matching.items():
             self._keys[level_of(tag, lowest)][tag] = value
         self._to_doubt = _MOST_DOUBTED
+        self.has_unread = False
+        """Whether results lack what stands in files that couldn't be read, maybe for now."""
         self._tests: dict[str, Test] = {level: test_of(keys, fuzzy=query.fuzzy) for level, keys in self._keys.items()}
         below = {tag for level in self._levels if level not in given for tag in RETURNED[level]}
         self._wanted = {_AVAILABILITY, _RETRIEVE_URL, *below, *query.matching, *query.include} | {
@@ -187,6 +190,7 @@ class Search:
             return
         some = await self._index.some_files(connection, level, list(lacking))
         models = await self._files.attributes([some[key] for key in lacking if key in some])
+        self.has_unread |= any(file.uuid not in models for file in some.values())
         for key, missing in lacking.items():
             read = models.get(some[key].uuid, {}) if key in some else {}
             resource = resources[key]
@@ -255,5 +259,6 @@ async def _searched(index: Index, files: Files, most: int, lowest: str, request:
     levels = LEVELS[: LEVELS.index(lowest) + 1]
     results = [_addressed(attributes, levels, base) for attributes in found]
     is_too_much = is_cut and limit == most and asked.query.limit != most
-    headers = {"Cache-Control": "no-cache"} | warning_headers(request, (TOO_MANY,) if is_too_much else ())
+    warnings = (*((TOO_MANY,) if is_too_much else ()), *((_UNREAD,) if search.has_unread else ()))
+    headers = {"Cache-Control": "no-cache"} | warning_headers(request, warnings)
     return many_datasets(results, asked.kind, 200, headers) if results else Response(status_code=204, headers=headers)

@@ -77,6 +77,8 @@ class Source:
         self.instances = instances or []
         self.is_done = instances is not None
         self.error: Exception | None = None
+        self.has_unread = False
+        """Whether an answer lacks what stands in an instance that couldn't be read, maybe for now."""
         self._changed = asyncio.Event()
 
     def changed(self) -> None:

@@ -57,6 +57,9 @@ def _value(vr: str, value: Any, has_character_set: bool) -> Any:
     if isinstance(value, float) and vr in ("FD", "FL"):
         # Of these, JSON has no numbers, and readers of DICOM JSON take their names.
         return value if math.isfinite(value) else "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if vr in _NUMBER_STRINGS:
+        # As it was written, which pydicom's numbers remember.
+        return number_of(vr, str(value).strip())
     if isinstance(value, int):
         return int(value)
     return _text(str(value), has_character_set) or None

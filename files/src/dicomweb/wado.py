@@ -131,7 +131,7 @@ class Wado:
             try:
                 yield await self._decoders.read(read_model, instance.path, f"{instance.scope.address(base)}/bulkdata")
             except RequestError as error:
-                _pass_over(error, instance, scope)
+                _pass_over(error, instance, source, scope)
                 yield unread_model(instance)
 
     async def _json(self, source: Source, scope: Scope, base: str) -> AsyncGenerator[bytes]:
@@ -156,13 +156,13 @@ class Wado:
                     running.append(asyncio.create_task(run(_models_text, waiting)))
                     waiting = []
                 while len(running) > (0 if is_alone else _AHEAD):
-                    yield _told(await running.popleft(), scope)
+                    yield _told(await running.popleft(), source, scope)
             if waiting:
                 # Of a few, a process would be started in vain.
                 run = self._decoders.decode if running else self._decoders.read
                 running.append(asyncio.create_task(run(_models_text, waiting)))
             while running:
-                yield _told(await running.popleft(), scope)
+                yield _told(await running.popleft(), source, scope)
         finally:
             for task in running:
                 task.cancel()
@@ -234,7 +234,7 @@ class Wado:
             await source.whole(instance)
             address = f"{instance.scope.address(base)}/bulkdata/"
             async with contextlib.AsyncExitStack() as holds:
-                for path in await self._bulk_listed(instance, scope):
+                for path in await self._bulk_listed(instance, source, scope):
                     pixels = await self._opened_value(instance, path, holds)
                     if pixels and instance.syntax not in NATIVE:
                         # A part for each frame (PS3.18 8.7.3.3).
@@ -251,11 +251,11 @@ class Wado:
                         yield parts.head(OCTETS, address + path) + content + b"\r\n"
         yield parts.end
 
-    async def _bulk_listed(self, instance: Instance, scope: Scope) -> list[str]:
+    async def _bulk_listed(self, instance: Instance, source: Source, scope: Scope) -> list[str]:
         try:
             return list(bulk_paths(await self._decoders.read(read_model, instance.path, "")))
         except RequestError as error:
-            _pass_over(error, instance, scope)
+            _pass_over(error, instance, source, scope)
             return []
 
     async def frames(self, request: Request) -> Response:
@@ -371,16 +371,17 @@ def _models_text(given: Sequence[tuple[Instance, str]]) -> _Models:
     return _Models(",".join(made).encode(), unread)
 
 
-def _told(models: _Models, scope: Scope) -> bytes:
+def _told(models: _Models, source: Source, scope: Scope) -> bytes:
     for instance, error in models.unread:
-        _pass_over(error, instance, scope)
+        _pass_over(error, instance, source, scope)
     return models.text
 
 
-def _pass_over(error: RequestError, instance: Instance, scope: Scope) -> None:
-    """Log what is wrong with an instance, and leave the others of a scope to be answered with; raise where there are none."""
+def _pass_over(error: RequestError, instance: Instance, source: Source, scope: Scope) -> None:
+    """Log what is wrong with an instance, and leave the others to be answered with; raise where it alone was asked for."""
     if scope.instance or isinstance(error, LostError):
         raise error
+    source.has_unread = True
     _LOG.warning("%s: %s", instance.scope, error.message)
 
 

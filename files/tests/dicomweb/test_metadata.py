@@ -77,6 +77,17 @@ def test_a_tag_of_three_bytes_is_told_as_its_bytes(tmp_path: Path) -> None:
     assert written_model(private("AT", b"abc"), tmp_path)["00091001"] == {"vr": "UN", "InlineBinary": "YWJj"}
 
 
+def test_numbers_are_numbers_whoever_has_read_them_before(tmp_path: Path) -> None:
+    read = dcmread(of_kind("ct", tmp_path).path)
+    expected = model(dcmread(of_kind("ct", tmp_path).path), "")
+    for element in read:
+        assert element.VR
+    made = model(read, "")
+    for tag in ("00280030", "00280010", "00200013", "00181150", "00189087"):
+        assert made.get(tag) == expected.get(tag)
+    assert all(isinstance(value, float) for value in made["00280030"]["Value"])
+
+
 @pytest.mark.parametrize(
     ("characters", "content"),
     [
