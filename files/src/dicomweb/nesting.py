@@ -246,8 +246,7 @@ def _refuse_by_pydicom(file: BinaryIO) -> None:
     """Raise ValueError where sequences are nested too deep as pydicom reads them, or where it can't."""
     file.seek(0)
     try:
-        dataset = dcmread(file, stop_before_pixels=True)
-        too_deep = _is_deeper(dataset, DEEPEST)
+        too_deep = _is_deeper(dcmread(file, defer_size=_PIECE_BYTES), DEEPEST)
     except RecursionError:
         too_deep = True
     except Exception as error:
@@ -257,4 +256,9 @@ def _refuse_by_pydicom(file: BinaryIO) -> None:
 
 
 def _is_deeper(dataset: Dataset, levels: int) -> bool:
-    return levels < 0 or any(_is_deeper(item, levels - 1) for each in dataset if each.VR == "SQ" for item in each.value)
+    if levels < 0:
+        return True
+    # What else is large stays in the file.
+    tags = list(dataset.keys())
+    maybe = [tag for tag in tags if dataset.get_item(tag, keep_deferred=True).VR in (None, "SQ", "UN")]
+    return any(_is_deeper(item, levels - 1) for tag in maybe if dataset[tag].VR == "SQ" for item in dataset[tag].value)

@@ -79,6 +79,12 @@ def implicit_that_is_told_as_explicit(content: bytes, levels: int) -> bytes:
     return implicit_undefined(struct.pack("<HHI2s", 0x0040, 0xDB00, 2, b"1 "), levels)
 
 
+def implicit_after_pixels_that_is_told_as_explicit(content: bytes, levels: int) -> bytes:
+    del content
+    pixels = struct.pack("<HHIHHHI4s", 0x0028, 0x0100, 2, 16, 0x7FE0, 0x0010, 4, bytes(4))
+    return pixels + implicit_undefined(b"", levels)
+
+
 WAYS = {
     explicit: EXPLICIT,
     undefined: EXPLICIT,
@@ -90,6 +96,7 @@ WAYS = {
     deflated: DEFLATED,
     after_pixels: EXPLICIT,
     implicit_that_is_told_as_explicit: EXPLICIT,
+    implicit_after_pixels_that_is_told_as_explicit: EXPLICIT,
 }
 
 
