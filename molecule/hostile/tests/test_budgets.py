@@ -114,6 +114,15 @@ def test_sequences_within_each_other(host: Host, place: str, tmp_path: Path) -> 
         assert answer.status_code == status, (levels, answer.text[:500])
 
 
+@pytest.mark.parametrize("vr", [b"SQ", b"UN", b"OB"])
+@pytest.mark.parametrize("place", ["/studies", f"{STATIC}/studies"])
+def test_a_sequence_in_file_meta_information(host: Host, place: str, vr: bytes, tmp_path: Path) -> None:
+    content = of_kind("ct", tmp_path).path.read_bytes()
+    dataset = 144 + int.from_bytes(content[140:144], "little")
+    sequence = b"\x02\0\x02\x01" + vr + b"\0\0\xff\xff\xff\xff" + bytes.fromhex("feff00e000000000feffdde000000000")
+    assert host.web.stow([content[:dataset] + sequence + content[dataset:]], path=place).status_code == 409
+
+
 def test_a_name_given_twice(worklist: Client) -> None:
     names = ",".join([f'"{number:08X}":{{"vr":"LO"}}' for number in range(10_000)])
     answer = worklist.session.post(
