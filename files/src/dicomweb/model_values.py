@@ -14,6 +14,7 @@ from dicomweb.attributes import INTEGER_VRS, NAME_GROUPS
 
 _INTEGER = re.compile(r"[+-]?\d{1,15}(\.0*)?", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NO_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 # What designates a character set (PS3.5 6.1.2.5.3), which pydicom leaves in texts of ISO 2022 IR 58.
 _DESIGNATION = re.compile(r"\x1b[$()-]{1,2}[@-~]")
 _NUMBER_STRINGS = frozenset({"DS", "IS"})
@@ -44,19 +45,24 @@ def numbers_of(vr: str, content: bytes) -> list[Any]:
 
 
 def number_of(vr: str, text: str) -> int | float | str | None:
-    """Return a value of a numeric VR that is written as text; what isn't one, or too large to be exact, stays a text."""
-    is_whole = vr in INTEGER_VRS
-    if is_whole and _INTEGER.fullmatch(text):
-        return int(text.partition(".")[0])
-    if not is_whole and _DECIMAL.fullmatch(text) and math.isfinite(number := float(text)):
-        return number
-    return text or None
+    """Return a value of a numeric VR that is written as text; what isn't one, or too large to be exact, stays a text.
+
+    What JSON has no number for, as infinity, is None.
+    """
+    if vr in INTEGER_VRS:
+        return int(text.partition(".")[0]) if _INTEGER.fullmatch(text) else text or None
+    if _DECIMAL.fullmatch(text):
+        return _finite(float(text))
+    return None if _NO_NUMBER.fullmatch(text) else text or None
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 def _value(vr: str, value: Any, has_character_set: bool) -> Any:
     if isinstance(value, float) and vr in ("FD", "FL"):
-        # Of these, JSON has no numbers, and readers of DICOM JSON take their names.
-        return value if math.isfinite(value) else "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return _finite(value)
     if vr in _NUMBER_STRINGS:
         # As it was written, which pydicom's numbers remember.
         return number_of(vr, str(value).strip())

@@ -44,10 +44,10 @@ def test_long_sequences_have_their_items_and_long_texts_an_address(tmp_path: Pat
 
 
 UNUSUAL = {
-    "not a number": ("FD", struct.pack("<d", math.nan), ["NaN"]),
-    "infinite": ("FD", struct.pack("<dd", math.inf, -math.inf), ["Infinity", "-Infinity"]),
-    "single precision": ("FL", struct.pack("<ff", math.nan, 1.5), ["NaN", 1.5]),
-    "a DS that isn't finite": ("DS", b"NaN\\1e400\\0x10\\1_0\\1,5 ", ["NaN", "1e400", "0x10", "1_0", "1,5"]),
+    "not a number": ("FD", struct.pack("<d", math.nan), None),
+    "infinite": ("FD", struct.pack("<dd", math.inf, -math.inf), None),
+    "single precision": ("FL", struct.pack("<ff", math.nan, 1.5), [None, 1.5]),
+    "a DS that isn't finite": ("DS", b"NaN\\1e400\\0x10\\1_0\\1,5 ", [None, None, "0x10", "1_0", "1,5"]),
     "an empty DS among others": ("DS", b"40\\\\80 ", [40, None, 80]),
     "a DS of many digits": ("DS", b"1.23456789012345678", [1.2345678901234567]),
     "an empty IS at the end": ("IS", b"1\\", [1, None]),
