@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 from pathlib import Path
 
 import pydicom
 import pytest
 from datasets import PYDICOM_FILES
-from dimse.part10 import IMPLICIT, encode, file_head, read_texts, read_texts_slowly
+from dimse.part10 import IMPLICIT, encode, file_head, read_syntax, read_texts, read_texts_slowly
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
@@ -55,6 +56,14 @@ def test_plain_texts_are_read_at_once(syntax: str, patient: str) -> None:
 def test_others_are_left_to_pydicom(patient: str) -> None:
     content = encoded(made(SpecificCharacterSet="ISO_IR 192", PatientID=patient), ExplicitVRLittleEndian)
     assert read_texts(content, ExplicitVRLittleEndian, TAGS) is None
+
+
+@pytest.mark.parametrize("lengths", [[2 << 20], [0] * 200_000], ids=["large", "many"])
+def test_file_meta_information_has_a_largest_size(lengths: list[int]) -> None:
+    more = b"".join(struct.pack("<HH2sHI", 2, 0x0102, b"OB", 0, length) + bytes(length) for length in lengths)
+    content = file_head(CTImageStorage, "1.2.3", ExplicitVRLittleEndian) + more + encoded(made(), ExplicitVRLittleEndian)
+    with pytest.raises(ValueError, match="larger than 1 MB"):
+        read_syntax(BytesIO(content))
 
 
 def test_several_values_are_one_text() -> None:

@@ -26,8 +26,6 @@ def values_of(element: DataElement, content: bytes | None, *, has_character_set:
     Texts of a dataset without a character set are read as UTF-8 where they are that, as Orthanc's index has them. Raises
     ValueError, or what pydicom raises, where it can't read them.
     """
-    if element.VR in _NUMBER_STRINGS and content is not None:
-        return numbers_of(element.VR, content)
     given = element.value
     listed = list(given) if element.VM > 1 else [] if element.is_empty else [given]
     if not listed and (content or b"").strip(b" \0=^"):

@@ -13,8 +13,6 @@ import zlib
 from typing import BinaryIO
 
 from dimse.part10 import BIG_ENDIAN, DEFLATED, IMPLICIT, LARGEST_INFLATED, LONG_VRS
-from pydicom import dcmread
-from pydicom.dataset import Dataset
 
 from dicomweb.attributes import VRS
 
@@ -62,19 +60,33 @@ class _OddError(Exception):
 def refuse_deep(file: BinaryIO, syntax: str) -> None:
     """Raise ValueError where a file's dataset, which begins where the file is, is nested deeper than DEEPEST sequences.
 
-    Also where it ends within a sequence of undefined length, where it is deflated and becomes more than 256 MB or a million
-    elements, and where it can't be read while it might be nested so.
+    Also where it ends within a sequence of undefined length, where it can't be followed and might be nested so, and where it is
+    deflated and can't be followed, or becomes more than 256 MB or a million elements.
     """
-    try:
-        if syntax == DEFLATED:
+    if syntax == DEFLATED:
+        try:
             _Walk(io.BufferedReader(_Inflating(file)), False, "<", _MOST_INFLATED_ELEMENTS).walk()
-        else:
-            _Walk(file, syntax == IMPLICIT, ">" if syntax == BIG_ENDIAN else "<", None).walk()
+        except _OddError:
+            raise ValueError("it is deflated, and isn't written as PS3.5 has it") from None
+        except zlib.error as error:
+            raise ValueError(f"it can't be inflated: {error}") from None
+    elif not _is_followed(file, syntax) and _has_many_items(file):
+        # Who reads it otherwise than another may find sequences where that one finds none.
+        raise ValueError(f"it isn't written as PS3.5 has it, and has more than {DEEPEST} items")
+
+
+def _is_followed(file: BinaryIO, syntax: str) -> bool:
+    """Return whether a dataset that isn't deflated can be followed as its transfer syntax says, and looks so at its beginning."""
+    begin = file.tell()
+    is_implicit = syntax == IMPLICIT
+    if (file.read(6)[4:] not in _VRS) != is_implicit:
+        return False
+    file.seek(begin)
+    try:
+        _Walk(file, is_implicit, ">" if syntax == BIG_ENDIAN else "<", None).walk()
     except _OddError:
-        if syntax == DEFLATED or _has_many_items(file):
-            _refuse_by_pydicom(file)
-    except zlib.error as error:
-        raise ValueError(f"it can't be inflated: {error}") from None
+        return False
+    return True
 
 
 class _Walk:
@@ -149,7 +161,7 @@ class _Walk:
                 # What its VR doesn't tell is a sequence all the same, the items of which are implicit (PS3.5 6.2.2).
                 self._items(behind, behind + length, True, depth + 1)
             at = behind + length
-        return at
+        return _within(at, end)
 
     def _length(self, offset: int) -> int:
         if offset + 4 > len(self._window):
@@ -191,7 +203,7 @@ class _Walk:
             if end is not None:
                 raise
             raise ValueError("it ends within a sequence") from None
-        return at
+        return _within(at, end)
 
     def _fragments(self, at: int) -> int:
         while True:
@@ -202,6 +214,13 @@ class _Walk:
             if tag != _ITEM or length == _UNDEFINED:
                 raise _OddError
             at += length
+
+
+def _within(at: int, end: int | None) -> int:
+    """Return where something ends; raise _OddError where what it is in ends before."""
+    if end is not None and at > end:
+        raise _OddError
+    return at
 
 
 class _Inflating(io.RawIOBase):
@@ -240,25 +259,3 @@ def _has_many_items(file: BinaryIO) -> bool:
         count += sum((before + piece).count(item) for item in _ITEM_BYTES)
         before = piece[-3:]
     return count > DEEPEST
-
-
-def _refuse_by_pydicom(file: BinaryIO) -> None:
-    """Raise ValueError where sequences are nested too deep as pydicom reads them, or where it can't."""
-    file.seek(0)
-    try:
-        too_deep = _is_deeper(dcmread(file, defer_size=_PIECE_BYTES), DEEPEST)
-    except RecursionError:
-        too_deep = True
-    except Exception as error:
-        raise ValueError(f"it can't be read: {str(error)[:100]}") from None
-    if too_deep:
-        raise TooDeepError
-
-
-def _is_deeper(dataset: Dataset, levels: int) -> bool:
-    if levels < 0:
-        return True
-    # What else is large stays in the file.
-    tags = list(dataset.keys())
-    maybe = [tag for tag in tags if dataset.get_item(tag, keep_deferred=True).VR in (None, "SQ", "UN")]
-    return any(_is_deeper(item, levels - 1) for tag in maybe if dataset[tag].VR == "SQ" for item in dataset[tag].value)

@@ -14,6 +14,7 @@ from pydicom.filebase import DicomIO
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.filewriter import write_dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 IMPLEMENTATION_UID = "2.25.130318446474386287214943016303447523457"
@@ -34,6 +35,8 @@ LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"
 """Explicit VRs whose length has four bytes, after two that are reserved (PS3.5 7.1.2)."""
 
 _UNDEFINED = 0xFFFFFFFF
+# Bytes before a dataset, which are read as a whole: an element of eight takes fifty times as much memory.
+_LARGEST_META = 1 << 20
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -63,11 +66,17 @@ def _element(number: int, vr: bytes, value: str) -> bytes:
 def read_syntax(file: BinaryIO) -> str:
     """Return the transfer syntax of a file that stands at its beginning, and leave it where the dataset begins.
 
-    Raises what pydicom raises where it is no DICOM file, and AttributeError where it doesn't say its transfer syntax.
+    Raises what pydicom raises where it is no DICOM file, ValueError where its File Meta Information is larger than 1 MB, and
+    AttributeError where it doesn't say its transfer syntax.
     """
+
+    def is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
+        if tag.group == 2 and file.tell() + length > _LARGEST_META:
+            raise ValueError(f"its File Meta Information is larger than {_LARGEST_META >> 20} MB")
+        return tag.group != 2
+
     read_preamble(file, force=False)
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2)
-    return str(meta.TransferSyntaxUID)
+    return str(read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=is_behind).TransferSyntaxUID)
 
 
 def refuse_bomb(file: BinaryIO) -> None:

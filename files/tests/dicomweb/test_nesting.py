@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -85,6 +86,11 @@ def implicit_after_pixels_that_is_told_as_explicit(content: bytes, levels: int) 
     return pixels + implicit_undefined(b"", levels)
 
 
+def explicit_that_is_told_as_implicit(content: bytes, levels: int) -> bytes:
+    del content
+    return explicit(REST, levels)
+
+
 WAYS = {
     explicit: EXPLICIT,
     undefined: EXPLICIT,
@@ -95,8 +101,12 @@ WAYS = {
     big: BIG_ENDIAN,
     deflated: DEFLATED,
     after_pixels: EXPLICIT,
+}
+# What one reads by its transfer syntax, and another as it looks.
+TOLD_WRONGLY = {
     implicit_that_is_told_as_explicit: EXPLICIT,
     implicit_after_pixels_that_is_told_as_explicit: EXPLICIT,
+    explicit_that_is_told_as_implicit: IMPLICIT,
 }
 
 
@@ -117,6 +127,15 @@ def test_deeper_ones_are_refused(way: object) -> None:
             refuse_deep(file_of(way(rest, levels), syntax), syntax)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("way", TOLD_WRONGLY, ids=lambda way: way.__name__)
+def test_what_is_told_wrongly_is_taken_where_nothing_can_be_nested_deep(way: object) -> None:
+    syntax = TOLD_WRONGLY[way]  # type: ignore[index]
+    refuse_deep(file_of(way(REST, DEEPEST), syntax), syntax)  # type: ignore[operator]
+    for levels in (DEEPEST + 1, 100, 5000):
+        with pytest.raises(ValueError, match="more than 24 items"):
+            refuse_deep(file_of(way(REST, levels), syntax), syntax)  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("vr", [b"SQ", b"UN", b"OB", b"UT", b"  "])
 def test_no_sequence_stands_before_a_dataset(vr: bytes) -> None:
     head = file_head("1.2.840.10008.5.1.4.1.1.88.33", "1.2.3", EXPLICIT)
@@ -133,6 +152,36 @@ def test_an_end_within_a_sequence_is_told(levels: int) -> None:
     for end in range(len(REST) + 30 * levels, len(content)):
         with pytest.raises(ValueError, match="within a sequence"):
             refuse_deep(file_of(content[:end], EXPLICIT), EXPLICIT)
+
+
+def test_what_is_within_a_sequence_does_not_end_behind_it() -> None:
+    """Its item has no length, and is longer than it: who follows either comes to another end."""
+    inner = item(struct.pack("<HH2sHI", 0x0009, 0x1001, b"OB", 0, 40_000) + bytes(40_000) + ENDS[0], UNDEFINED)
+    lying = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 8) + inner
+    refuse_deep(file_of(lying + REST, EXPLICIT), EXPLICIT)
+    with pytest.raises(ValueError, match="more than 24 items"):
+        refuse_deep(file_of(lying + undefined(REST, 100), EXPLICIT), EXPLICIT)
+
+
+ODD = struct.pack("<HH2sH2s", 0x0008, 0x0005, b"lo", 2, b"ab")
+
+
+def test_what_is_odd_is_not_inflated_as_a_whole() -> None:
+    large = struct.pack("<HH2sHI", 0x0009, 0x1001, b"OB", 0, 200 << 20) + bytes(200 << 20)
+    file = file_of(deflated(ODD + large, 0), DEFLATED)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="deflated"):
+            refuse_deep(file, DEFLATED)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_odd_is_taken_where_nothing_can_be_nested_deep() -> None:
+    refuse_deep(file_of(ODD + explicit(REST, DEEPEST), EXPLICIT), EXPLICIT)
+    with pytest.raises(ValueError, match="more than 24 items"):
+        refuse_deep(file_of(ODD + explicit(REST, DEEPEST + 1), EXPLICIT), EXPLICIT)
 
 
 def test_many_beside_each_other_are_not_deep() -> None:

@@ -25,7 +25,18 @@ from dicomweb.negotiation import answer_type, body_type
 from dicomweb.nesting import refuse_deep
 from dicomweb.query import parse_query
 from dicomweb.retrieval_request import rendering
-from dimse.part10 import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, decoded, encoded, read_syntax, read_texts, read_texts_slowly
+from dimse.part10 import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    decoded,
+    encoded,
+    file_head,
+    read_syntax,
+    read_texts,
+    read_texts_slowly,
+)
 from dimse.upper_layer import BrokenError, elements, item, items
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,6 +96,20 @@ def deflated(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
+def datasets(syntax: str) -> list[bytes]:
+    if syntax == DEFLATED:
+        return [deflated(dataset(EXPLICIT)), deflated(bytes(50 << 20)), deflated(SMALL * (2 << 20))]
+    return [dataset(syntax)]
+
+
+def nesting(syntax: str, content: bytes) -> None:
+    """What is odd is read from the file's beginning on."""
+    head = file_head("1.2.3", "1.2.4", syntax)
+    file = BytesIO(head + content)
+    file.seek(len(head))
+    refuse_deep(file, syntax)
+
+
 @dataclass(frozen=True)
 class Parser:
     """What reads bytes, beginnings that are valid, and the errors that who calls it expects."""
@@ -136,9 +161,7 @@ PARSERS = {
     **{
         f"beginning {syntax}": Parser(
             partial(beginning, syntax),
-            [deflated(dataset(EXPLICIT)), deflated(bytes(50 << 20)), deflated(SMALL * (2 << 20))]
-            if syntax == DEFLATED
-            else [dataset(syntax)],
+            datasets(syntax),
             # Who calls it names the instance as one that can't be read.
             (Exception,),
             examples=10 if syntax == DEFLATED else 60,
@@ -147,10 +170,8 @@ PARSERS = {
     },
     **{
         f"nesting {syntax}": Parser(
-            lambda content, syntax=syntax: refuse_deep(BytesIO(content), syntax),  # type: ignore[misc]
-            [deflated(dataset(EXPLICIT)), deflated(bytes(50 << 20)), deflated(SMALL * (2 << 20))]
-            if syntax == DEFLATED
-            else [dataset(syntax)],
+            partial(nesting, syntax),
+            datasets(syntax),
             (ValueError,),
             examples=10 if syntax == DEFLATED else 60,
         )
